@@ -1,0 +1,29 @@
+"""Unix time as servers send it, turned into aware datetimes."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# 1e11 seconds lie in the year 5138 and 1e11 milliseconds in 1973, before any server of this protocol.
+_FIRST_MILLISECONDS = 1e11
+
+
+def timestamp(value: float | None) -> datetime | None:
+    """Turn a `*_at` value of the wire into an aware UTC datetime.
+
+    The protocol says Unix seconds; DashScope and some self-hosted servers send milliseconds in the same
+    fields. A value of 1e11 or more (either sign) is read as milliseconds.
+
+    Args:
+        value: Unix seconds or milliseconds, whole or fractional. None gives None.
+
+    Raises:
+        ValueError: The value is not a number, or lies outside the years a datetime can hold.
+    """
+    if value is None:
+        return None
+    unit = timedelta(milliseconds=1) if abs(value) >= _FIRST_MILLISECONDS else timedelta(seconds=1)
+    try:
+        return _EPOCH + value * unit
+    except OverflowError as error:
+        raise ValueError(f"not a moment a datetime can hold: {value!r}") from error
