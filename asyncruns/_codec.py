@@ -1,0 +1,263 @@
+"""Bytes <-> models: msgspec reads what servers normally send, cattrs what they send otherwise.
+
+What an answer holds beyond the published shape is handled in two steps, so that conformant servers pay nothing for it.
+With unknown fields the same bytes are read again for these alone; with fields of another shape (a null list, a float
+for an integer) cattrs structures the plain JSON.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
+import cattrs
+import msgspec
+from msgspec import Raw
+
+from asyncruns._shapes import RENAMED, request_body, structure
+from asyncruns._wire import Filler
+from asyncruns.errors import DecodeError, ProtocolError, SchemaError
+from asyncruns.models import Page
+
+T = TypeVar("T")
+
+_BOM = b"\xef\xbb\xbf"
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_REFUSED = (msgspec.ValidationError, TypeError, ValueError, KeyError, AttributeError)
+
+
+def decode(data: bytes, model: type[T]) -> T:
+    """Read one object.
+
+    Raises:
+        DecodeError: The bytes are not JSON (in UTF-8, without NaN).
+        SchemaError: It is JSON of another shape; `path` says where.
+        ProtocolError: It is an error object.
+    """
+    return _reader(model).one(_without_bom(data))
+
+
+def decode_page(data: bytes, model: type[T]) -> Page[T]:
+    """Read one page of a listing. Raises as `decode`."""
+    return _reader(model).page(_without_bom(data))
+
+
+def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
+    """Cut a page into the bytes of its items, exactly as sent, and read each item's id.
+
+    Raises as `decode`, though what lies inside the items is not looked into.
+    """
+    data = _without_bom(data)
+    try:
+        if not data.isascii():
+            data.decode()
+        page = _SLICES.decode(data)
+        ids = _IDS.decode(data).data
+    except msgspec.ValidationError as error:
+        raise _schema_error(error, _plain(data)) from None
+    except _MALFORMED as error:
+        raise _decode_error(error) from None
+    blobs = tuple(map(bytes, page.data))
+    return (
+        Page(data=blobs, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more),
+        [item.id for item in ids],
+    )
+
+
+def decode_plain(data: bytes) -> Any:
+    """Read any JSON value into dicts and lists.
+
+    Raises:
+        DecodeError: The bytes are not JSON (in UTF-8, without NaN).
+    """
+    return _plain(_without_bom(data))
+
+
+def is_cut_short(data: bytes) -> bool:
+    """Whether *data* is the beginning of a JSON text whose end is missing."""
+    try:
+        msgspec.json.decode(data, type=Raw)
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    except RecursionError:
+        return False
+    return False
+
+
+def peek_cursor(data: bytes, name: str) -> str | None:
+    """Guess the next cursor from the last bytes of a page, without reading the page.
+
+    Args:
+        data: The page.
+        name: `last_id` or `first_id`, whichever the walk continues from.
+
+    Returns:
+        The id, or None when the tail does not say that there is more, or not plainly. It is a guess to be held
+        against the page once that is read.
+    """
+    tail = data[-400:]
+    more, found = _HAS_MORE.search(tail), _TAIL_ID[name].search(tail)
+    return found[1].decode() if more and found else None
+
+
+def encode(body: Mapping[str, object]) -> bytes:
+    """Write a request body; models inside it take the wire's shape.
+
+    Raises:
+        ValueError: A string cannot be written as UTF-8, or a number is NaN or infinite.
+        TypeError: A value has no JSON form.
+    """
+    plain = request_body(body)
+    _check_finite(plain)
+    return msgspec.json.encode(plain)
+
+
+class _Reader(Generic[T]):
+    """Reads one model, by the quickest way that its bytes allow; what that needs is made once."""
+
+    def __init__(self, model: type[T]) -> None:
+        names = {field.name for field in attrs.fields(cast("Any", model))} - {"extra"}
+        self._model = model
+        self._known = names | RENAMED.get(model, {}).keys() | {"object"}
+        exact, known = (Filler(model, strict=strict, top=True) for strict in (True, False))
+        self._fill, self._fill_known = exact.fill, known.fill
+        self._one, self._any_one = msgspec.json.Decoder(exact.struct), msgspec.json.Decoder(known.struct)
+        self._page = msgspec.json.Decoder(_page_struct(exact.struct))
+        self._any_page = msgspec.json.Decoder(_page_struct(known.struct))
+
+    def one(self, data: bytes) -> T:
+        try:
+            return cast("T", self._fill(self._one.decode(data)))
+        except _REFUSED:
+            pass
+        except _MALFORMED as error:
+            raise _decode_error(error) from None
+        try:
+            return cast("T", self._fill_known(self._any_one.decode(data), self._extra(_FIELDS.decode(data))))
+        except _REFUSED:
+            return self._structure(_plain(data), "$")
+
+    def page(self, data: bytes) -> Page[T]:
+        try:
+            page = self._page.decode(data)
+            items = tuple(map(self._fill, page.data))
+        except _REFUSED:
+            return self._odd_page(data)
+        except _MALFORMED as error:
+            raise _decode_error(error) from None
+        return Page(data=items, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
+
+    def _odd_page(self, data: bytes) -> Page[T]:
+        try:
+            page = self._any_page.decode(data)
+            extras = map(self._extra, _PAGE_FIELDS.decode(data).data)
+            items = tuple(map(self._fill_known, page.data, extras))
+        except _REFUSED:
+            return self._structured_page(data)
+        return Page(data=items, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
+
+    def _structured_page(self, data: bytes) -> Page[T]:
+        plain = _plain(data)
+        try:
+            frame = _SLICES.decode(data)
+        except msgspec.ValidationError as error:
+            raise _schema_error(error, plain) from None
+        items = tuple(self._structure(item, f"$.data[{n}]") for n, item in enumerate(plain["data"]))
+        return Page(data=items, first_id=frame.first_id, last_id=frame.last_id, has_more=frame.has_more)
+
+    def _extra(self, fields: dict[str, Raw]) -> dict[str, Any]:
+        return {name: msgspec.json.decode(fields[name]) for name in fields.keys() - self._known}
+
+    def _structure(self, plain: Any, path: str) -> T:
+        if isinstance(plain, dict) and "error" in plain and "id" not in plain:
+            raise _error_object(plain)
+        try:
+            made: T = structure(plain, self._model, detailed=True)
+        except Exception as error:
+            raise _structure_error(error, path) from None
+        return made
+
+
+def _reader(model: type[T]) -> _Reader[T]:
+    return cast("_Reader[T]", _cached_reader(cast("Any", model)))
+
+
+@cache
+def _cached_reader(model: Any) -> _Reader[Any]:
+    return _Reader(model)
+
+
+def _page_struct(item: Any) -> Any:
+    return msgspec.defstruct(
+        "PageWire",
+        [
+            ("data", list[item]),
+            ("first_id", str | None, None),
+            ("last_id", str | None, None),
+            ("has_more", bool | None, None),
+        ],
+    )
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+_SLICES: Any = msgspec.json.Decoder(_page_struct(Raw))
+_IDS: Any = msgspec.json.Decoder(_page_struct(_Id))
+_FIELDS: Any = msgspec.json.Decoder(dict[str, Raw])
+_PAGE_FIELDS: Any = msgspec.json.Decoder(_page_struct(dict[str, Raw]))
+_HAS_MORE = re.compile(rb'"has_more"\s*:\s*true')
+_TAIL_ID = {name: re.compile(rb'"%b"\s*:\s*"([A-Za-z0-9._~-]+)"' % name.encode()) for name in ("first_id", "last_id")}
+
+
+def _without_bom(data: bytes) -> bytes:
+    return data[3:] if data.startswith(_BOM) else data
+
+
+def _plain(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except _MALFORMED as error:
+        raise _decode_error(error) from None
+
+
+def _check_finite(plain: Any) -> None:
+    match plain:
+        case float() if plain != plain or plain in (float("inf"), float("-inf")):
+            raise ValueError(f"{plain} cannot be sent: JSON has no such number.")
+        case dict():
+            for item in plain.values():
+                _check_finite(item)
+        case list():
+            for item in plain:
+                _check_finite(item)
+
+
+def _decode_error(error: BaseException) -> DecodeError:
+    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return DecodeError(f"The answer is not readable JSON: {reason}")
+
+
+def _error_object(plain: dict[str, Any]) -> ProtocolError:
+    error = plain["error"]
+    message = error.get("message", error) if isinstance(error, dict) else error
+    return ProtocolError(f"The server said yes and sent an error object: {message}")
+
+
+def _schema_error(error: msgspec.ValidationError, plain: Any) -> ProtocolError:
+    if isinstance(plain, dict) and "error" in plain and "data" not in plain:
+        return _error_object(plain)
+    reason, _, path = str(error).partition(" - at `")
+    return _named(reason, path.rstrip("`") or "$", plain)
+
+
+def _named(reason: str, path: str, plain: Any) -> SchemaError:
+    missing = re.search(r"missing required field `(\w+)`", reason)
+    return SchemaError(f"The answer has another shape: {reason}", path=f"{path}.{missing[1]}" if missing else path)
+
+
+def _structure_error(error: Exception, path: str) -> SchemaError:
+    reason, _, where = cattrs.transform_error(error, path)[0].rpartition(" @ ")
+    return SchemaError(f"The answer has another shape: {reason}", path=where)

@@ -1,0 +1,236 @@
+"""The rules of the wire without the wire: requests as values, ids, URLs, and what an answer means."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+import attrs
+from yarl import URL
+
+from asyncruns import errors
+from asyncruns._codec import decode_plain
+from asyncruns._pacing import parse_retry_after
+from asyncruns.errors import (
+    ActiveRunError,
+    AsyncRunsError,
+    ConfigurationError,
+    DecodeError,
+    IdentityMismatchError,
+    InvalidIdError,
+    SchemaError,
+    StatusError,
+    UnexpectedContentError,
+    UnexpectedRedirectError,
+)
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,255}", re.ASCII)
+_ACTIVE_RUN = re.compile(
+    r"\bactive run\b(?: ([A-Za-z0-9][A-Za-z0-9_~-]*))?|\ba run ([A-Za-z0-9][A-Za-z0-9_~-]*) is active"
+)
+_REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
+_STATUS_ERRORS: Mapping[int, type[StatusError]] = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    422: errors.BadRequestError,
+    429: errors.RateLimitError,
+}
+_PREVIEW = 200
+
+Redact = Callable[[str], str]
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request, ready to be sent as often as the pacing allows.
+
+    Attributes:
+        method: The HTTP method.
+        target: Path and query below the base URL, percent-encoded, beginning with a slash.
+        body: JSON bytes, or None for no body.
+        repeatable: Whether carrying it out twice is the same as once.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    target: str
+    body: bytes | None = None
+    repeatable: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """A complete response. Header names are matched without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def check_id(name: str, value: object) -> str:
+    """Return *value* if it may stand in a path, else raise `InvalidIdError` naming *name*.
+
+    An id is 1 to 256 letters, digits, `.`, `_`, `~` and `-`, beginning with a letter or digit. Quoting alone would not
+    do: `..` needs no quoting and climbs a path, and some proxies undo `%2F`.
+    """
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return value
+    shown = repr(value)[:80] if isinstance(value, str) else type(value).__name__
+    raise InvalidIdError(
+        f"{name} must be an id of letters, digits, '.', '_', '~' and '-', 1 to 256 long; {shown} was given."
+    )
+
+
+def check_cursor(name: str, value: object) -> str | None:
+    """Return *value* if it is None or can be sent as a cursor, else raise `InvalidIdError` naming *name*."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= 512 or not value.isprintable():
+        raise InvalidIdError(f"{name} must be the id of an item, as a string.")
+    return value
+
+
+def path(template: str, **ids: object) -> str:
+    """Fill *template* (`/threads/{thread_id}/runs`) with ids, each checked by `check_id`."""
+    return template.format(**{name: check_id(name, value) for name, value in ids.items()})
+
+
+def with_query(target: str, query: Iterable[tuple[str, str]]) -> str:
+    """Add *query* to *target*, percent-encoded (brackets too: `include%5B%5D`)."""
+    encoded = urlencode(list(query), quote_via=quote)
+    return f"{target}?{encoded}" if encoded else target
+
+
+def check_base_url(value: object, *, allow_insecure_http: bool) -> str:
+    """Return the base URL without its last slash, or raise `ConfigurationError`.
+
+    It is https, or http where the host is a loopback address (a key must not cross a network in the clear), and
+    has a path at most: no user, query or fragment.
+    """
+    try:
+        url = URL(value) if isinstance(value, str) else None
+    except ValueError:
+        url = None
+    if url is None or url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError("base_url must be an address such as 'https://api.openai.com/v1'.")
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError("base_url must hold no user or password; give the key as api_key.")
+    if url.raw_query_string or url.raw_fragment:
+        raise ConfigurationError("base_url must hold no query or fragment; use default_query for 'api-version'.")
+    if url.scheme == "http" and not (allow_insecure_http or _is_loopback(url.host)):
+        raise ConfigurationError(
+            "base_url is plain http to another machine, which would show the key to the network. "
+            "Use https, or allow_insecure_http=True if the network is your own."
+        )
+    return str(url).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def judge(answer: Answer, *, now: float, redact: Redact) -> AsyncRunsError | None:
+    """Return the error that *answer* means, or None when its body may be read as JSON.
+
+    Args:
+        answer: What came back.
+        now: Unix seconds, for a `Retry-After` date without a `Date`.
+        redact: Takes the key out of the server's text.
+    """
+    if 300 <= answer.status < 400:
+        host = URL(answer.headers.get("location", "")).host if _is_url(answer.headers.get("location", "")) else None
+        return UnexpectedRedirectError(
+            f"The server answered {answer.status} and points elsewhere; redirects are not followed, "
+            "because the key would go along. Set base_url to the final address.",
+            status=answer.status,
+            location_host=host,
+        )
+    if not 200 <= answer.status < 300:
+        return _status_error(answer, now, redact)
+    return _unusable(answer, redact)
+
+
+def looks_like_json(answer: Answer) -> bool:
+    """Whether the content type says JSON; some proxies send JSON as text/plain."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the id under which the server logged the request, for a support case; None when it names none."""
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
+
+
+def check_identity(model: object, **expected: str | None) -> None:
+    """Raise `IdentityMismatchError` unless every attribute of *model* named is as *expected* (None: not checked)."""
+    for name, value in expected.items():
+        if value is not None and (got := getattr(model, name)) != value:
+            raise IdentityMismatchError(
+                f"The server answered about another {name}. A gateway that rewrites ids needs check_identity=False.",
+                expected=value,
+                got=got,
+            )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(URL(text).host)
+    except ValueError:
+        return False
+
+
+def _unusable(answer: Answer, redact: Redact) -> AsyncRunsError | None:
+    body = answer.body.strip()
+    if not body:
+        return SchemaError(f"The server answered {answer.status} without a body.", path="$")
+    if looks_like_json(answer) or body[:1] == b"{":
+        return None
+    return UnexpectedContentError(
+        "The server said yes with something other than JSON. Is base_url right, and does a proxy stand before it?",
+        status=answer.status,
+        content_type=answer.headers.get("content-type"),
+        preview=redact(body[: 4 * _PREVIEW].decode("utf-8", "replace"))[:_PREVIEW],
+    )
+
+
+def _status_error(answer: Answer, now: float, redact: Redact) -> StatusError:
+    body = _error_body(answer.body)
+    code, kind, param = (_word(body.get(key), redact) for key in ("code", "type", "param"))
+    message = redact(str(body.get("message") or "")) or f"HTTP status {answer.status}"
+    details: dict[str, Any] = {
+        "status": answer.status,
+        "code": code,
+        "type": kind,
+        "param": param,
+        "request_id": request_id(answer.headers),
+        "retry_after": parse_retry_after(answer.headers, now),
+    }
+    active = _ACTIVE_RUN.search(message) if answer.status == 400 else None
+    if active:
+        return ActiveRunError(message, run_id=active[1] or active[2], **details)
+    other = errors.ServerError if answer.status >= 500 else StatusError
+    return _STATUS_ERRORS.get(answer.status, other)(message, **details)
+
+
+def _error_body(data: bytes) -> dict[str, Any]:
+    """Read the error out of any body seen in the wild: the published one, FastAPI's `detail`, text, HTML."""
+    try:
+        plain = decode_plain(data)
+    except DecodeError:
+        return {"message": data[:4000].decode("utf-8", "replace").strip()}
+    if not isinstance(plain, dict):
+        return {"message": str(plain)}
+    error = plain.get("error", plain.get("detail", plain))
+    if isinstance(error, dict):
+        return error if error.get("message") else error | {"message": str(error)}
+    return {**plain, "message": str(error)}
+
+
+def _word(value: object, redact: Redact) -> str | None:
+    return redact(str(value)) if isinstance(value, str | int) else None

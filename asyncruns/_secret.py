@@ -1,0 +1,51 @@
+"""Keep a key out of everything that is shown, logged, copied or pickled."""
+
+import base64
+from typing import NoReturn
+from urllib.parse import quote
+
+from asyncruns.errors import ConfigurationError
+
+REDACTED = "[redacted]"
+
+
+class Secret:
+    """A key that shows itself only to `reveal`.
+
+    `repr`, `str` and `format` give a mask, and pickling or copying raises `TypeError`.
+    """
+
+    __slots__ = ("_forms", "_value")
+
+    def __init__(self, value: str, what: str = "api_key") -> None:
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{what} must be a string; a {type(value).__name__} was given.")
+        if not value or not all("\x21" <= char <= "\x7e" for char in value):
+            raise ConfigurationError(
+                f"{what} must be one or more visible ASCII characters, without spaces or line ends. "
+                "(Was it read from a file with its newline?)"
+            )
+        self._value = value
+        encoded = base64.b64encode(value.encode()).decode()
+        self._forms = tuple({value, quote(value, safe=""), encoded, encoded.rstrip("=")})
+
+    def reveal(self) -> str:
+        """Return the key itself, for a request header and nothing else."""
+        return self._value
+
+    def redact(self, text: str) -> str:
+        """Return *text* with the key, and its percent and base64 forms, replaced by `[redacted]`."""
+        for form in self._forms:
+            text = text.replace(form, REDACTED)
+        return text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A key is never pickled or copied: make a new Session where it is needed.")
