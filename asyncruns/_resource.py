@@ -1,0 +1,169 @@
+"""What the resources share: send a request, read the answer as a model, make a pager, check arguments."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+
+from asyncruns._codec import decode, decode_page, encode, peek_cursor, split_page
+from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, check_count, check_limit, check_order
+from asyncruns._protocol import Answer, Request, check_cursor, check_identity, with_query
+from asyncruns._transport import Transport
+from asyncruns.errors import (
+    AsyncRunsError,
+    ConnectionLost,
+    DeadlineExceeded,
+    RunCreationUnknown,
+    ServerError,
+    TruncatedBodyError,
+)
+from asyncruns.models import Page
+
+T = TypeVar("T")
+Check = Callable[[Any], None]
+
+_LISTING_DEFAULTS: Mapping[str, Any] = {
+    "limit": 100,
+    "order": "desc",
+    "after": None,
+    "before": None,
+    "max_items": None,
+}
+_MAX_TOOLS = 20
+_MAX_METADATA_PAIRS, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
+
+
+class Resource:
+    """One kind of object of the API, over the session's transport."""
+
+    def __init__(self, transport: Transport, *, check_identity: bool) -> None:
+        self._transport = transport
+        self._checks_identity = check_identity
+
+    async def _get(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
+        return self._read(await self._transport.send(_get(target), timeout=timeout), model, **expected)
+
+    async def _post(
+        self,
+        target: str,
+        model: type[T],
+        body: Mapping[str, object],
+        timeout: float | None,
+        *,
+        repeatable: bool = False,
+        **expected: str | None,
+    ) -> T:
+        request = Request(method="POST", target=target, body=encode(body), repeatable=repeatable)
+        return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
+
+    async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
+        request = Request(method="DELETE", target=target)
+        return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
+
+    def _read(self, answer: Answer, model: type[T], **expected: str | None) -> T:
+        made = decode(answer.body, model)
+        if self._checks_identity:
+            check_identity(made, **expected)
+        return made
+
+    def _list(
+        self,
+        target: str,
+        model: type[T],
+        params: Mapping[str, Any],
+        timeout: float | None,
+        **expected: str | None,
+    ) -> AsyncCursorPager[T]:
+        known = {**_LISTING_DEFAULTS, **params}
+        query = PageQuery(
+            limit=check_limit(known.pop("limit")),
+            order=check_order(known.pop("order")),
+            after=check_cursor("after", known.pop("after")),
+            before=check_cursor("before", known.pop("before")),
+        )
+        max_items = check_count("max_items", known.pop("max_items"))
+        rest = [pair for name, value in known.items() for pair in _query_pairs(name, value)]
+        listing = Listing(
+            fetch=partial(self._fetch_page, target, rest, timeout),
+            read=partial(_read_page, model, expected if self._checks_identity else {}),
+            split=split_page,
+            peek=peek_cursor,
+        )
+        return AsyncCursorPager(listing, query, max_items)
+
+    async def _fetch_page(
+        self, target: str, rest: Sequence[tuple[str, str]], timeout: float | None, query: PageQuery
+    ) -> bytes:
+        pairs = [(name, str(value)) for name, value in attrs.asdict(query).items() if value is not None]
+        answer = await self._transport.send(_get(with_query(target, [*pairs, *rest])), timeout=timeout)
+        return answer.body
+
+
+def check_params(params: Mapping[str, Any], kind: Any) -> None:
+    """Hold keywords against the TypedDict *kind*, and what they give against the API's documented limits.
+
+    Raises:
+        TypeError: A keyword is unknown, or a required one is missing.
+        ValueError: There are more than 20 tools, or metadata beyond 16 pairs, keys of 64 or values of 512 characters.
+    """
+    unknown = params.keys() - kind.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unexpected keyword {min(unknown)!r}; known are {', '.join(sorted(kind.__annotations__))}")
+    missing = kind.__required_keys__ - params.keys()
+    if missing:
+        raise TypeError(f"missing keyword {min(missing)!r}")
+    if len(params.get("tools") or ()) > _MAX_TOOLS:
+        raise ValueError(f"tools holds more than {_MAX_TOOLS} tools.")
+    check_metadata(params.get("metadata"))
+
+
+def check_metadata(metadata: object) -> None:
+    """Hold *metadata* against the API's limits; None is allowed. Raises `TypeError` or `ValueError`."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
+        raise TypeError("metadata must be a mapping of strings to strings.")
+    if len(metadata) > _MAX_METADATA_PAIRS:
+        raise ValueError(f"metadata holds more than {_MAX_METADATA_PAIRS} pairs.")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError("metadata must be a mapping of strings to strings.")
+        if len(key) > _MAX_METADATA_KEY or len(value) > _MAX_METADATA_VALUE:
+            raise ValueError(
+                f"metadata keys have at most {_MAX_METADATA_KEY} characters and values {_MAX_METADATA_VALUE}: "
+                f"see {key[:_MAX_METADATA_KEY]!r}."
+            )
+
+
+def creation_unknown(error: AsyncRunsError, thread_id: str | None) -> RunCreationUnknown | None:
+    """Return the error for a create that may have been carried out although *error* ended it, else None."""
+    if not isinstance(error, ConnectionLost | TruncatedBodyError | DeadlineExceeded | ServerError):
+        return None
+    where = f"on thread {thread_id}" if thread_id else "on a new thread"
+    return RunCreationUnknown(
+        f"Whether a run was created {where} is unknown: {error} It was not sent again. List the newest runs to see.",
+        thread_id=thread_id,
+        request_id=error.request_id,
+    )
+
+
+def _get(target: str) -> Request:
+    return Request(method="GET", target=target, repeatable=True)
+
+
+def _read_page(model: type[T], expected: Mapping[str, str | None], data: bytes) -> tuple[Page[T], Sequence[str]]:
+    page = decode_page(data, model)
+    for name, value in expected.items():
+        for item in page.data:
+            if getattr(item, name) != value:
+                check_identity(item, **{name: value})
+    return page, [item.id for item in page.data]  # type: ignore[attr-defined]
+
+
+def _query_pairs(name: str, value: Any) -> list[tuple[str, str]]:
+    if value is None:
+        return []
+    if name == "include":
+        return [("include[]", str(item)) for item in value]
+    return [(name, str(value))]
