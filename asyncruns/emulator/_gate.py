@@ -1,0 +1,117 @@
+"""What every request passes: who may ask at all, how refusals look, and the headers of each answer."""
+
+import asyncio
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from asyncruns.emulator._errors import Refusal
+
+_MAX_RECORDED = 100_000
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is `localhost` or an address of the loopback interface."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def answer(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a JSON response."""
+    return web.Response(body=body, status=status, headers={"Content-Type": "application/json", **(headers or {})})
+
+
+@dataclass(slots=True)
+class Gate:
+    """The middleware around all operations.
+
+    Args:
+        api_key: The one key that opens the emulator.
+        delay: Seconds of latency added to each answer.
+        requests: Method and path with query of each request received; the oldest half of 100,000 is dropped.
+        request_count: Number of all requests received.
+    """
+
+    api_key: str
+    delay: float = 0.0
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    request_count: int = 0
+
+    def middleware(self) -> Middleware:
+        """Return the gate in the shape that the web framework wants."""
+
+        @web.middleware
+        async def pass_gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            began = time.perf_counter()
+            self._record(request)
+            if self.delay > 0:
+                await asyncio.sleep(self.delay)
+            response = await self._answered(request, handler)
+            response.headers["x-request-id"] = f"req_{secrets.token_hex(16)}"
+            response.headers["openai-processing-ms"] = str(int((time.perf_counter() - began) * 1000))
+            return response
+
+        return pass_gate
+
+    def _record(self, request: web.Request) -> None:
+        self.request_count += 1
+        self.requests.append((request.method, request.path_qs))
+        if len(self.requests) > _MAX_RECORDED:
+            del self.requests[: _MAX_RECORDED // 2]
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._admit(request)
+            return await handler(request)
+        except Refusal as refusal:
+            return answer(refusal.json(), status=refusal.status)
+        except web.HTTPException as error:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+            return answer(_routing_refusal(request, error).json(), status=error.status, headers=allow)
+
+    def _admit(self, request: web.Request) -> None:
+        """Refuse web pages (Origin, DNS rebinding by Host) and those without the key."""
+        if "Origin" in request.headers:
+            raise Refusal("Requests from web pages are not allowed.", status=403, code="origin_not_allowed")
+        host = request.headers.get("Host", "")
+        name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":")[0]
+        if not is_loopback(name):
+            raise Refusal("The Host header must name a loopback address.", status=403, code="host_not_allowed")
+        self._check_key(request)
+
+    def _check_key(self, request: web.Request) -> None:
+        given = request.headers.get("api-key")
+        if given is None:
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            given = given.strip() if scheme.lower() == "bearer" else ""
+        if not given:
+            raise Refusal(
+                "You didn't provide an API key. Provide it in an Authorization header using Bearer auth "
+                "(i.e. Authorization: Bearer YOUR_KEY).",
+                status=401,
+                code="invalid_api_key",
+            )
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.api_key.encode()):
+            raise Refusal("Incorrect API key provided.", status=401, code="invalid_api_key")
+
+
+def _routing_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
+    if error.status == 404:
+        return Refusal(f"Invalid URL ({request.method} {request.path})", status=404)
+    if error.status == 405:
+        return Refusal(
+            f"Not allowed to {request.method} on {request.path}. "
+            "(HINT: Perhaps you meant to use a different HTTP method?)",
+            status=405,
+            code="method_not_supported",
+        )
+    return Refusal(f"The request was refused: {error.reason}.", status=error.status)
