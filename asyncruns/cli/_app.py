@@ -1,0 +1,227 @@
+"""What can be typed, and which function does it; errors become exit codes here."""
+
+import asyncio
+import io
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter, validators
+
+import asyncruns
+from asyncruns.cli import _demo, _emulate, _reading
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = App(
+    name="asyncruns",
+    help="List, read and await the runs of a server that speaks the threads/runs protocol.\n\n"
+    "The key is read from OPENAI_API_KEY and the server's address from OPENAI_BASE_URL. There is no option for the "
+    "key: other users of the machine could see it there. To try things without a server, start with: asyncruns demo",
+    version=asyncruns.__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+)
+runs = App(name="runs", help="The runs of a thread: list, show, wait, cancel.")
+steps = App(name="steps", help="The steps of a run: list.")
+app.command(runs)
+app.command(steps)
+
+Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
+Flag = Annotated[bool, Parameter(show_default=False)]
+Words = Annotated[Sequence[str], Parameter(show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command that asks a server takes.
+
+    Attributes:
+        base_url: Where the API is, with its path. Default: OPENAI_BASE_URL, else OpenAI's own.
+        json: Print JSON Lines, as a pipe gets them, on a terminal too.
+    """
+
+    base_url: str | None = None
+    json: Flag = False
+
+    def session(self) -> "asyncruns.Session":
+        """Make the session that the command uses."""
+        return asyncruns.Session(base_url=self.base_url)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How a listing is walked.
+
+    Attributes:
+        limit: Items that one request asks for, 1 to 100; never a total.
+        max_items: Most items to print. Default: all there are.
+        order: By creation: asc is oldest first, desc newest first.
+    """
+
+    limit: int = 100
+    max_items: Count | None = None
+    order: Literal["asc", "desc"] = "desc"
+
+
+@app.command
+async def demo(*, json: Flag = False) -> None:
+    """Read thousands of runs and steps from a local server, and show the Python that does it.
+
+    It needs no key and no network: the server is the emulator, in this process.
+
+    Args:
+        json: Print the figures as one JSON object instead.
+    """
+    await _demo.demo(as_json=json)
+
+
+@app.command
+async def emulate(*, host: str = "127.0.0.1", port: Port = 0, api_key: str | None = None, json: Flag = False) -> None:
+    """Run the emulator, a local server of the protocol, until Ctrl-C.
+
+    It keeps everything in memory, answers this machine only, and asks for the key that it prints.
+
+    Args:
+        host: localhost or another loopback address.
+        port: Where to listen; 0 takes any free port.
+        api_key: The key that requests must show. Default: a random one.
+        json: Print base URL and key as one JSON object.
+    """
+    await _emulate.emulate(host, port, api_key, as_json=json)
+
+
+@runs.command(name="list")
+async def list_runs(thread: str, /, *, status: Words = (), walk: Walk = Walk(), common: Common = Common()) -> None:
+    """List the runs of a thread: a table on a terminal, each run's JSON as sent on a pipe.
+
+    Args:
+        thread: Id of the thread.
+        status: Print only runs with this status (repeatable). The protocol has no such filter: all are read.
+        walk: How the listing is walked.
+        common: What every command takes.
+    """
+    async with common.session() as session:
+        most = None if status else walk.max_items
+        pager = session.runs.list(thread, limit=walk.limit, order=walk.order, max_items=most)
+        await _reading.print_runs(pager, frozenset(status), walk.max_items, as_json=common.json)
+
+
+@runs.command
+async def show(thread: str, run: str, /, *, common: Common = Common()) -> None:
+    """Show one run as it is now: its facts on a terminal, all of it as JSON on a pipe.
+
+    Args:
+        thread: Id of the thread.
+        run: Id of the run.
+        common: What every command takes.
+    """
+    async with common.session() as session:
+        _reading.print_run(await session.runs.retrieve(thread, run), as_json=common.json)
+
+
+@runs.command
+async def wait(
+    thread: str,
+    run: str,
+    /,
+    *,
+    timeout: float = 600,
+    cancel_on_timeout: Flag = False,
+    common: Common = Common(),
+) -> None:
+    """Wait until a run has ended or requires action, and show it.
+
+    The exit code is 1 when the run failed, expired, was cancelled or is incomplete, and when the time was up.
+
+    Args:
+        thread: Id of the thread.
+        run: Id of the run.
+        timeout: Seconds to wait in all.
+        cancel_on_timeout: Also ask the server to cancel the run when the time is up.
+        common: What every command takes.
+    """
+    async with common.session() as session:
+        waiting = session.runs.wait(thread, run, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
+        ended = await _reading.while_waiting(waiting, run)
+    _reading.print_run(ended, as_json=common.json)
+    ended.raise_for_status()
+
+
+@runs.command
+async def cancel(thread: str, run: str, /, *, common: Common = Common()) -> None:
+    """Ask that a run stop, and show it.
+
+    Args:
+        thread: Id of the thread.
+        run: Id of the run.
+        common: What every command takes.
+    """
+    async with common.session() as session:
+        _reading.print_run(await session.runs.cancel(thread, run), as_json=common.json)
+
+
+@steps.command(name="list")
+async def list_steps(thread: str, run: str, /, *, walk: Walk = Walk(), common: Common = Common()) -> None:
+    """List the steps of a run: a table on a terminal, each step's JSON as sent on a pipe.
+
+    Args:
+        thread: Id of the thread.
+        run: Id of the run.
+        walk: How the listing is walked.
+        common: What every command takes.
+    """
+    async with common.session() as session:
+        pager = session.steps.list(thread, run, limit=walk.limit, order=walk.order, max_items=walk.max_items)
+        await _reading.print_steps(pager, as_json=common.json)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command that *argv* names and return the exit code; what goes wrong is one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
+        _carry_out(partial(command, *bound.args, **bound.kwargs))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # The terminal stands behind its own "^C".
+        return _end(INTERRUPTED, "interrupted")
+    except CycloptsError as error:
+        return _end(WRONG_USAGE, f"{' '.join(str(error).split())} (See: asyncruns --help)")
+    except asyncruns.ConfigurationError as error:
+        return _end(WRONG_USAGE, str(error))
+    except BrokenPipeError:
+        return _reader_left()
+    except ValueError as error:
+        # The library's word for an argument that it refuses before anything is sent (an invalid id is one too).
+        return _end(WRONG_USAGE, str(error))
+    except (asyncruns.AsyncRunsError, OSError) as error:
+        return _end(FAILED, str(error))
+    return DONE
+
+
+def _carry_out(command: Any) -> None:
+    made = command()
+    if isinstance(made, Coroutine):
+        asyncio.run(made)
+
+
+def _end(code: int, message: str) -> int:
+    print(f"asyncruns: {asyncruns.escape_server_text(message)}", file=sys.stderr)
+    return code
+
+
+def _reader_left() -> int:
+    """Drop what is left to print, so that the interpreter does not complain of the closed pipe when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return FAILED

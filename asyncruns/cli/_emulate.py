@@ -1,0 +1,32 @@
+"""`asyncruns emulate`: the emulator as a server of its own."""
+
+import asyncio
+import shlex
+import sys
+
+from asyncruns.cli import _output
+
+
+async def emulate(host: str, port: int, api_key: str | None, *, as_json: bool) -> None:
+    """Run an emulator and say where it is and which key it wants; ends only when cancelled."""
+    from asyncruns.emulator import Emulator
+
+    async with Emulator(host=host, port=port, api_key=api_key) as emulator:
+        if as_json:
+            _output.write_json({"base_url": emulator.base_url, "api_key": emulator.api_key})
+        else:
+            print(_greeting(emulator.base_url, emulator.api_key))
+        sys.stdout.flush()
+        await asyncio.get_running_loop().create_future()
+
+
+def _greeting(base_url: str, api_key: str) -> str:
+    return (
+        "The emulator is listening. It is empty, and forgets everything when it stops.\n\n"
+        f"  base URL  {base_url}\n"
+        f"  API key   {api_key}\n\n"
+        "For your shell; Session() and the asyncruns command read them:\n\n"
+        f"export OPENAI_BASE_URL={shlex.quote(base_url)}\n"
+        f"export OPENAI_API_KEY={shlex.quote(api_key)}\n\n"
+        "Ctrl-C stops it."
+    )

@@ -1,0 +1,114 @@
+"""The demo: what it reads, what it prints, and that the Python it shows does the same."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+
+import pytest
+
+from asyncruns import NotFoundError, Run, Session
+from asyncruns.cli import _demo
+from asyncruns.emulator import Emulator
+
+
+async def test_reads_everything(cli) -> None:
+    """The demo reads every run and step, prints a table by status and how to go on, and shows no progress on a pipe."""
+    ended = await cli("demo")
+    table = ended.out.split("\n\n")[1].split("\n")
+    rows = [line.replace(" m ", "m").replace(" s ", "s ").split() for line in table[1:]]
+    assert (ended.code, ended.err) == (0, "")
+    assert table[0].split()[:4] == ["status", "runs", "median", "p95"]
+    assert {row[0] for row in rows} == {"completed", "incomplete", "failed", "expired", "cancelled"}
+    assert sum(int(row[1].replace(",", "")) for row in rows) == 2000
+    assert _demo.EXAMPLE in ended.out
+    assert "asyncruns emulate" in ended.out
+    assert all(len(line) <= 80 for line in ended.lines)
+
+
+async def test_shown_python_does_the_same(cli) -> None:
+    """The printed lines run as they are and meet as many runs and steps as the demo did."""
+    figures = json.loads((await cli("demo", "--json")).out)
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        _demo.EXAMPLE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(started.communicate(), 60)
+    lines = [line.split() for line in out.decode().splitlines()]
+    assert (started.returncode, err) == (0, b"")
+    assert len(lines) == figures["steps"]
+    assert {len(words) for words in lines} == {4}
+    assert {words[1] for words in lines} <= figures["by_status"].keys()
+
+
+async def test_figures(cli) -> None:
+    """`demo --json` gives the figures as one object that adds up."""
+    ended = await cli("demo", "--json", terminal=True)
+    [line] = ended.lines
+    figures = json.loads(line)
+    assert figures["threads"] == 40
+    assert figures["runs"] == sum(part["count"] for part in figures["by_status"].values()) == 2000
+    assert figures["requests"] == 40 + 2000
+    assert figures["steps"] > figures["runs"]
+    assert 0 < figures["seconds"] < 60
+    assert 0 < figures["by_status"]["completed"]["median_seconds"] <= figures["by_status"]["completed"]["p95_seconds"]
+
+
+async def test_progress_beside_figures(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress goes to a terminal on stderr, so that the figures on stdout stay one line of JSON."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    ended = await cli("demo", "--json")
+    assert json.loads(ended.out)["runs"] == 2000
+    assert "0 of 2,000 runs" in ended.err
+
+
+def test_percentile() -> None:
+    """Median and 95th percentile (nearest rank) are those of the runs whose duration is known; tokens are summed."""
+    tally = _demo.Tally()
+    for seconds in range(20, 0, -1):
+        run = Run(id="run_1", thread_id="thread_1", status="completed", started_at=100, completed_at=100 + seconds)
+        tally.add(run)
+    tally.add(Run(id="run_2", thread_id="thread_1", status="queued"))
+    assert tally.run_count == 21
+    assert tally.runs["completed"].figures() == {
+        "count": 20,
+        "median_seconds": 10.5,
+        "p95_seconds": 19.0,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+    }
+    assert tally.runs["queued"].figures()["median_seconds"] is None
+
+
+async def test_first_error_of_the_readers(emulator: Emulator, session: Session) -> None:
+    """When a reader meets an error, that error comes out and not a group, and nothing goes on in the background."""
+    tally = _demo.Tally()
+    with pytest.raises(NotFoundError, match="thread_nope"):
+        await _demo.read_all(session, [*emulator.fill(threads=2, runs_per_thread=200), "thread_nope"], tally, int)
+    assert tally.run_count < 400
+    assert not [task for task in asyncio.all_tasks() if "read_threads" in repr(task)]
+
+
+async def test_progress_and_interrupt(process) -> None:
+    """A terminal sees the progress; Ctrl-C in its midst exits with 130, one line and no traceback."""
+    ours, theirs = pty.openpty()
+    started = await process("demo", stderr=theirs)
+    os.close(theirs)
+    loop, shown = asyncio.get_running_loop(), b""
+    while b" of 2,000 runs" not in shown:
+        shown += await asyncio.wait_for(loop.run_in_executor(None, os.read, ours, 4096), 30)
+    started.send_signal(signal.SIGINT)
+    out, _ = await asyncio.wait_for(started.communicate(), 30)
+    shown += os.read(ours, 65536)
+    os.close(ours)
+    assert (started.returncode, out) == (130, b"")
+    assert b"asyncruns: interrupted" in shown
+    assert b"Traceback" not in shown
