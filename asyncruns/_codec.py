@@ -5,8 +5,9 @@ With unknown fields the same bytes are read again for these alone; with fields o
 for an integer) cattrs structures the plain JSON.
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
@@ -22,9 +23,11 @@ from asyncruns.models import Page
 
 T = TypeVar("T")
 
+_MAX_UNKNOWN = 64
+"""Unknown fields of one model that are learnt; with more, answers that hold them are read by cattrs."""
 _BOM = b"\xef\xbb\xbf"
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_REFUSED = (msgspec.ValidationError, TypeError, ValueError, KeyError, AttributeError)
+_REFUSED = (TypeError, ValueError, KeyError, AttributeError, RecursionError)  # msgspec's errors are ValueErrors
 
 
 def decode(data: bytes, model: type[T]) -> T:
@@ -36,6 +39,19 @@ def decode(data: bytes, model: type[T]) -> T:
         ProtocolError: It is an error object.
     """
     return _reader(model).one(_without_bom(data))
+
+
+def check_told_once(data: bytes) -> None:
+    """Raise `DecodeError` if the one object in *data* says twice which it is, or whose.
+
+    Readers of JSON differ about which of two equal keys counts. For all other fields, and within pages, it is
+    the last. Keys written with escapes are not looked for.
+    """
+    if data.count(b'"id"') > 1 or data.count(b'"thread_id"') > 1 or data.count(b'"run_id"') > 1:
+        keys = _keys(_without_bom(data))
+        twice = [key for key in ("id", "thread_id", "run_id") if keys.count(key) > 1]
+        if twice:
+            raise DecodeError(f"The answer tells its {twice[0]} twice.")
 
 
 def decode_page(data: bytes, model: type[T]) -> Page[T]:
@@ -53,16 +69,13 @@ def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
         if not data.isascii():
             data.decode()
         page = _SLICES.decode(data)
-        ids = _IDS.decode(data).data
+        blobs = tuple(map(bytes, page.data))
+        ids = _ids(blobs) or [item.id for item in _IDS.decode(data).data]
     except msgspec.ValidationError as error:
         raise _schema_error(error, _plain(data)) from None
     except _MALFORMED as error:
         raise _decode_error(error) from None
-    blobs = tuple(map(bytes, page.data))
-    return (
-        Page(data=blobs, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more),
-        [item.id for item in ids],
-    )
+    return Page(data=blobs, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more), ids
 
 
 def decode_plain(data: bytes) -> Any:
@@ -74,15 +87,20 @@ def decode_plain(data: bytes) -> Any:
     return _plain(_without_bom(data))
 
 
+def structure_plain(plain: Any, model: type[T]) -> T:
+    """Make one object from a plain JSON value. Raises `SchemaError`, as `decode`."""
+    try:
+        made: T = structure(plain, model, detailed=True)
+    except Exception as error:
+        raise _structure_error(error, "$") from None
+    return made
+
+
 def is_cut_short(data: bytes) -> bool:
     """Whether *data* is the beginning of a JSON text whose end is missing."""
-    try:
-        msgspec.json.decode(data, type=Raw)
-    except msgspec.DecodeError as error:
-        return "truncated" in str(error)
-    except RecursionError:
-        return False
-    return False
+    why = _refusal(data)
+    # A number that ends behind its sign, point or exponent is called malformed; what stands before it tells.
+    return bool(why) and "truncated" in why + _refusal(data.rstrip(b"+-.Ee"))
 
 
 def peek_cursor(data: bytes, name: str) -> str | None:
@@ -120,42 +138,51 @@ class _Reader(Generic[T]):
         names = {field.name for field in attrs.fields(cast("Any", model))} - {"extra"}
         self._model = model
         self._known = names | RENAMED.get(model, {}).keys() | {"object"}
-        exact, known = (Filler(model, strict=strict, top=True) for strict in (True, False))
-        self._fill, self._fill_known = exact.fill, known.fill
-        self._one, self._any_one = msgspec.json.Decoder(exact.struct), msgspec.json.Decoder(known.struct)
-        self._page = msgspec.json.Decoder(_page_struct(exact.struct))
-        self._any_page = msgspec.json.Decoder(_page_struct(known.struct))
+        self._learn(frozenset())
 
     def one(self, data: bytes) -> T:
-        try:
-            return cast("T", self._fill(self._one.decode(data)))
-        except _REFUSED:
-            pass
-        except _MALFORMED as error:
-            raise _decode_error(error) from None
-        try:
-            return cast("T", self._fill_known(self._any_one.decode(data), self._extra(_FIELDS.decode(data))))
-        except _REFUSED:
-            return self._structure(_plain(data), "$")
+        for _ in range(2):
+            try:
+                return cast("T", self._fill(self._one.decode(data)))
+            except _REFUSED:
+                pass  # What is raised below must not have a half-made object hanging on it.
+            if not self._has_learned(_FIELDS, data):
+                break
+        return self._structure(_plain(data), "$")
 
     def page(self, data: bytes) -> Page[T]:
-        try:
-            page = self._page.decode(data)
-            items = tuple(map(self._fill, page.data))
-        except _REFUSED:
-            return self._odd_page(data)
-        except _MALFORMED as error:
-            raise _decode_error(error) from None
-        return Page(data=items, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
+        for _ in range(2):
+            try:
+                page = self._page.decode(data)
+                items = tuple(map(self._fill, page.data))
+            except _REFUSED:
+                pass
+            else:
+                return Page(data=items, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
+            if not self._has_learned(_PAGE_FIELDS, data):
+                break
+        return self._structured_page(data)
 
-    def _odd_page(self, data: bytes) -> Page[T]:
+    def _learn(self, unknown: frozenset[str]) -> None:
+        """Expect the *unknown* fields from now on, so that a server that always sends them is read as fast."""
+        self._unknown = unknown
+        filler = Filler(cast("type", self._model), unknown=sorted(unknown))
+        self._fill = filler.fill
+        self._one = msgspec.json.Decoder(filler.struct)
+        self._page = msgspec.json.Decoder(_page_struct(filler.struct))
+
+    def _has_learned(self, decoder: Any, data: bytes) -> bool:
+        """Look for unknown fields in an answer that was refused; True if there were new ones to learn."""
         try:
-            page = self._any_page.decode(data)
-            extras = map(self._extra, _PAGE_FIELDS.decode(data).data)
-            items = tuple(map(self._fill_known, page.data, extras))
+            found = decoder.decode(data)
         except _REFUSED:
-            return self._structured_page(data)
-        return Page(data=items, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
+            return False
+        objects = [found] if isinstance(found, dict) else found.data
+        met = self._unknown.union(*objects) - self._known
+        if met == self._unknown or len(met) > _MAX_UNKNOWN:
+            return False
+        self._learn(met)
+        return True
 
     def _structured_page(self, data: bytes) -> Page[T]:
         plain = _plain(data)
@@ -165,9 +192,6 @@ class _Reader(Generic[T]):
             raise _schema_error(error, plain) from None
         items = tuple(self._structure(item, f"$.data[{n}]") for n, item in enumerate(plain["data"]))
         return Page(data=items, first_id=frame.first_id, last_id=frame.last_id, has_more=frame.has_more)
-
-    def _extra(self, fields: dict[str, Raw]) -> dict[str, Any]:
-        return {name: msgspec.json.decode(fields[name]) for name in fields.keys() - self._known}
 
     def _structure(self, plain: Any, path: str) -> T:
         if isinstance(plain, dict) and "error" in plain and "id" not in plain:
@@ -204,12 +228,19 @@ class _Id(msgspec.Struct):
     id: str
 
 
-_SLICES: Any = msgspec.json.Decoder(_page_struct(Raw))
 _IDS: Any = msgspec.json.Decoder(_page_struct(_Id))
+_FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9._~-]+)"')
+_SLICES: Any = msgspec.json.Decoder(_page_struct(Raw))
 _FIELDS: Any = msgspec.json.Decoder(dict[str, Raw])
 _PAGE_FIELDS: Any = msgspec.json.Decoder(_page_struct(dict[str, Raw]))
 _HAS_MORE = re.compile(rb'"has_more"\s*:\s*true')
 _TAIL_ID = {name: re.compile(rb'"%b"\s*:\s*"([A-Za-z0-9._~-]+)"' % name.encode()) for name in ("first_id", "last_id")}
+
+
+def _ids(blobs: Iterable[bytes]) -> list[str]:
+    """Return the items' ids if all have theirs first, as most servers send it: then nothing else need be read."""
+    found = list(map(_FIRST_ID.match, blobs))
+    return [first[1].decode() for first in found if first] if all(found) else []
 
 
 def _without_bom(data: bytes) -> bytes:
@@ -221,6 +252,29 @@ def _plain(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except _MALFORMED as error:
         raise _decode_error(error) from None
+
+
+def _keys(data: bytes) -> list[str]:
+    """Return the keys of the outermost object as often as they stand there."""
+    keys: list[str] = []
+
+    def keep(pairs: list[tuple[str, object]]) -> None:
+        keys[:] = [key for key, _ in pairs]  # The outermost object comes last.
+
+    try:
+        json.loads(data, object_pairs_hook=keep)
+    except RecursionError as error:
+        raise _decode_error(error) from None
+    return keys
+
+
+def _refusal(data: bytes) -> str:
+    """Return what is wrong with a JSON text; empty when nothing is."""
+    try:
+        msgspec.json.decode(data, type=Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return str(error)
+    return ""
 
 
 def _check_finite(plain: Any) -> None:

@@ -116,13 +116,24 @@ class AsyncCursorPager(Generic[T]):
         """
         return self._items(self._listing.split)
 
-    async def pages(self) -> AsyncGenerator[Page[T], None]:
+    def pages(self) -> AsyncGenerator[Page[T], None]:
         """Yield every page, as `Page`; items that came a second time are dropped from it.
 
         A walk that was given only `before=` turns each page round, so that the nearest item comes first. With
         `max_items` the last page is cut. Raises as `__aiter__`.
         """
-        walk = self._walk()
+        return self._pages(self._listing.read)
+
+    def raw_pages(self, *, ahead: bool = True) -> AsyncGenerator[Page[bytes], None]:
+        """Yield every page with the JSON bytes of its items exactly as sent, as `raw` and `pages` do.
+
+        Args:
+            ahead: Whether the next page may be asked for while one is used. False: only when the consumer wants it.
+        """
+        return self._pages(self._listing.split, ahead=ahead)
+
+    async def _pages(self, read: Read[U], *, ahead: bool = True) -> AsyncGenerator[Page[U], None]:
+        walk = _Walk(self._listing, read, self._query, self._max_items, ahead=ahead)
         try:
             while (page := await walk.next()) is not None:
                 if walk.ids:
@@ -179,7 +190,9 @@ class AsyncCursorPager(Generic[T]):
 class _Walk(Generic[U]):
     """One walk of a listing: where it stands, what it has seen, and the page under way."""
 
-    def __init__(self, listing: Listing[Any], read: Read[U], query: PageQuery, max_items: int | None) -> None:
+    def __init__(
+        self, listing: Listing[Any], read: Read[U], query: PageQuery, max_items: int | None, *, ahead: bool = True
+    ) -> None:
         self.ids: Sequence[str] = ()
         self.duplicates_dropped = 0
         self._listing = listing
@@ -194,7 +207,8 @@ class _Walk(Generic[U]):
         self._pages = 0
         self._given = 0
         self._ahead: tuple[str | None, asyncio.Task[bytes]] | None = None
-        self._tail_is_right = True
+        self._asks_ahead = ahead
+        self._tail_is_right = ahead
 
     async def next(self) -> Page[U] | None:
         """Return the next page that holds something new, or None at the end."""
@@ -220,7 +234,7 @@ class _Walk(Generic[U]):
 
     def ask_ahead(self) -> None:
         """Ask for the next page now, unless it is under way or there is none."""
-        if self._ahead is None and not self._ended:
+        if self._ahead is None and not self._ended and self._asks_ahead:
             self._ask(self._cursor, self._limit())
 
     async def close(self) -> None:

@@ -66,8 +66,8 @@ class Answer:
     """A complete response. Header names are matched without regard to case."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
 
 
 def check_id(name: str, value: object) -> str:
@@ -208,7 +208,7 @@ def _status_error(answer: Answer, now: float, redact: Redact) -> StatusError:
         "code": code,
         "type": kind,
         "param": param,
-        "request_id": request_id(answer.headers),
+        "request_id": redact(request_id(answer.headers) or "") or None,
         "retry_after": parse_retry_after(answer.headers, now),
     }
     active = _ACTIVE_RUN.search(message) if answer.status == 400 else None
@@ -225,11 +225,15 @@ def _error_body(data: bytes) -> dict[str, Any]:
     except DecodeError:
         return {"message": data[:4000].decode("utf-8", "replace").strip()}
     if not isinstance(plain, dict):
-        return {"message": str(plain)}
+        return {"message": _text(plain)}
     error = plain.get("error", plain.get("detail", plain))
     if isinstance(error, dict):
         return error if error.get("message") else error | {"message": str(error)}
-    return {**plain, "message": str(error)}
+    return {**plain, "message": _text(error)}
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _word(value: object, redact: Redact) -> str | None:

@@ -1,24 +1,28 @@
 """What the resources share: send a request, read the answer as a model, make a pager, check arguments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import attrs
 
-from asyncruns._codec import decode, decode_page, encode, peek_cursor, split_page
-from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, check_count, check_limit, check_order
-from asyncruns._protocol import Answer, Request, check_cursor, check_identity, with_query
-from asyncruns._transport import Transport
+from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
+from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, Read, check_count, check_limit, check_order
+from asyncruns._protocol import Answer, Request, check_cursor, check_identity, path, with_query
+from asyncruns._stream import OnInterrupt, RunStream
+from asyncruns._transport import Transport, check_seconds
+from asyncruns._waiting import Deadline, Waiter, rests
 from asyncruns.errors import (
     AsyncRunsError,
     ConnectionLost,
     DeadlineExceeded,
+    ProtocolError,
     RunCreationUnknown,
     ServerError,
     TruncatedBodyError,
 )
-from asyncruns.models import Page
+from asyncruns.models import Page, Run
 
 T = TypeVar("T")
 Check = Callable[[Any], None]
@@ -30,6 +34,11 @@ _LISTING_DEFAULTS: Mapping[str, Any] = {
     "before": None,
     "max_items": None,
 }
+RUN = "/threads/{thread_id}/runs/{run_id}"
+REQUEST_KEY = "request_key"
+"""The metadata key under which a run carries its request key."""
+
+_SETTLE_SECONDS = 660.0
 _MAX_TOOLS = 20
 _MAX_METADATA_PAIRS, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
 
@@ -44,6 +53,11 @@ class Resource:
     async def _get(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
         return self._read(await self._transport.send(_get(target), timeout=timeout), model, **expected)
 
+    async def _get_raw(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> bytes:
+        answer = await self._transport.send(_get(target), timeout=timeout)
+        self._read(answer, model, **expected)
+        return answer.body.removeprefix(b"\xef\xbb\xbf")
+
     async def _post(
         self,
         target: str,
@@ -57,14 +71,70 @@ class Resource:
         request = Request(method="POST", target=target, body=encode(body), repeatable=repeatable)
         return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
 
+    def _live(
+        self,
+        target: str,
+        body: Mapping[str, object],
+        timeout: float | None,
+        idle_timeout: float,
+        on_interrupt: OnInterrupt,
+        creates_on: str | None = "",
+    ) -> RunStream:
+        """Return a stream over the answer to *body*; *creates_on* is the thread a run is created on (empty: none)."""
+        request = Request(method="POST", target=target, body=encode({**body, "stream": True}))
+
+        @asynccontextmanager
+        async def open() -> AsyncGenerator[AsyncIterator[bytes], None]:
+            async with AsyncExitStack() as stack:
+                try:
+                    chunks = await stack.enter_async_context(self._transport.stream(request, timeout=timeout))
+                except AsyncRunsError as error:
+                    unknown = None if creates_on == "" else creation_unknown(error, creates_on)
+                    if unknown is None:
+                        raise
+                    raise unknown from error
+                yield chunks
+
+        return RunStream(
+            open,
+            self._settle,
+            self._transport.redacted,
+            idle_timeout=check_seconds("idle_timeout", idle_timeout),
+            on_interrupt=on_interrupt,
+        )
+
+    async def _settle(self, run: Run) -> Run:
+        """Read a run whose stream is gone until it rests."""
+        return await self._waiter(run.thread_id, run.id).rest(Deadline(_SETTLE_SECONDS), rests)
+
+    def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
+        request = _get(path(RUN, thread_id=thread_id, run_id=run_id))
+
+        async def read(seconds: float) -> tuple[Run, Mapping[str, str]]:
+            answer = await self._transport.send(request, timeout=seconds)
+            return self._read(answer, Run, thread_id=thread_id, id=run_id), answer.headers
+
+        return Waiter(
+            run_id=run_id,
+            read=read,
+            interval=None if poll_interval is None else check_seconds("poll_interval", poll_interval),
+            longest_read=self._transport.timeout,
+            sleep=self._transport.sleep,
+            random=self._transport.random,
+        )
+
     async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
         request = Request(method="DELETE", target=target)
         return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
 
     def _read(self, answer: Answer, model: type[T], **expected: str | None) -> T:
-        made = decode(answer.body, model)
-        if self._checks_identity:
-            check_identity(made, **expected)
+        try:
+            made = decode(answer.body, model)
+            check_told_once(answer.body)
+            if self._checks_identity:
+                check_identity(made, **expected)
+        except ProtocolError as error:
+            raise self._transport.redacted(error) from None
         return made
 
     def _list(
@@ -86,11 +156,20 @@ class Resource:
         rest = [pair for name, value in known.items() for pair in _query_pairs(name, value)]
         listing = Listing(
             fetch=partial(self._fetch_page, target, rest, timeout),
-            read=partial(_read_page, model, expected if self._checks_identity else {}),
-            split=split_page,
+            read=self._without_key(partial(_read_page, model, expected if self._checks_identity else {})),
+            split=self._without_key(split_page),
             peek=peek_cursor,
         )
         return AsyncCursorPager(listing, query, max_items)
+
+    def _without_key(self, read: Read[T]) -> Read[T]:
+        def read_or_tell(data: bytes) -> tuple[Page[T], Sequence[str]]:
+            try:
+                return read(data)
+            except ProtocolError as error:
+                raise self._transport.redacted(error) from None
+
+        return read_or_tell
 
     async def _fetch_page(
         self, target: str, rest: Sequence[tuple[str, str]], timeout: float | None, query: PageQuery
@@ -136,15 +215,32 @@ def check_metadata(metadata: object) -> None:
             )
 
 
-def creation_unknown(error: AsyncRunsError, thread_id: str | None) -> RunCreationUnknown | None:
+def with_request_key(metadata: Mapping[str, str] | None, request_key: str) -> dict[str, str]:
+    """Return *metadata* with the request key in it. Raises `ValueError` where it does not fit."""
+    if not isinstance(request_key, str) or not request_key:
+        raise ValueError("request_key must be a string of 1 to 512 characters.")
+    keyed = {**(metadata or {}), REQUEST_KEY: request_key}
+    check_metadata(keyed)
+    return keyed
+
+
+def is_ambiguous(error: AsyncRunsError) -> bool:
+    """Whether the request that ended in *error* may have been carried out."""
+    return isinstance(error, ConnectionLost | TruncatedBodyError | DeadlineExceeded | ServerError)
+
+
+def creation_unknown(
+    error: AsyncRunsError, thread_id: str | None, request_key: str | None = None
+) -> RunCreationUnknown | None:
     """Return the error for a create that may have been carried out although *error* ended it, else None."""
-    if not isinstance(error, ConnectionLost | TruncatedBodyError | DeadlineExceeded | ServerError):
+    if not is_ambiguous(error):
         return None
     where = f"on thread {thread_id}" if thread_id else "on a new thread"
     return RunCreationUnknown(
         f"Whether a run was created {where} is unknown: {error} It was not sent again. List the newest runs to see.",
         thread_id=thread_id,
-        request_id=error.request_id,
+        request_key=request_key,
+        request_id=getattr(error, "request_id", None),
     )
 
 

@@ -34,6 +34,14 @@ INNER: Mapping[type, tuple[str, frozenset[str]]] = {
     m.TextContent: ("text", frozenset({"value", "annotations"})),
     m.ImageFileContent: ("image_file", frozenset({"file_id", "detail"})),
     m.ImageUrlContent: ("image_url", frozenset({"url", "detail"})),
+    m.MessageDelta: ("delta", frozenset({"role", "content"})),
+    m.TextDelta: ("text", frozenset({"value", "annotations"})),
+    m.ImageFileDelta: ("image_file", frozenset({"file_id", "detail"})),
+    m.ImageUrlDelta: ("image_url", frozenset({"url", "detail"})),
+    m.RunStepDelta: ("delta", frozenset({"step_details"})),
+    m.MessageCreationDelta: ("message_creation", frozenset({"message_id"})),
+    m.FunctionToolCallDelta: ("function", frozenset({"name", "arguments", "output"})),
+    m.CodeInterpreterToolCallDelta: ("code_interpreter", frozenset({"input", "outputs"})),
 }
 """Class -> the inner object of the wire, and the fields that stand in it."""
 
@@ -45,6 +53,9 @@ UNIONS: Mapping[object, type] = {
     m.StepDetails: m.UnknownStepDetails,
     m.Annotation: m.UnknownAnnotation,
     m.MessageContent: m.UnknownContent,
+    m.ContentDelta: m.UnknownContentDelta,
+    m.ToolCallDelta: m.UnknownToolCallDelta,
+    m.StepDetailsDelta: m.UnknownStepDetailsDelta,
 }
 """Union told apart by `type` -> the class for a type that nobody knows."""
 
@@ -55,6 +66,8 @@ OBJECT_NAMES: Mapping[type, str] = {
     m.ThreadDeleted: "thread.deleted",
     m.Message: "thread.message",
     m.MessageDeleted: "thread.message.deleted",
+    m.MessageDelta: "thread.message.delta",
+    m.RunStepDelta: "thread.run.step.delta",
 }
 """Top-level class -> the wire's constant `object` field."""
 
@@ -111,7 +124,7 @@ def _converter(detailed: bool) -> cattrs.Converter:
     converter.register_structure_hook_factory(_is_tuple, lambda hint: _tuple_hook(hint, converter))
     for union, unknown in UNIONS.items():
         converter.register_structure_hook(union, _union_hook(union, unknown, converter))
-    for hint in (str | m.NamedToolChoice | None, str | m.ResponseFormat | None):
+    for hint in (str | m.NamedToolChoice | None, str | m.ResponseFormat | None, m.StepDetailsDelta | None):
         converter.register_structure_hook(hint, _word_or_object_hook(hint, converter))
     converter.register_unstructure_hook_factory(attrs.has, lambda cls: _plain_hook(cls, converter))
     return converter
@@ -195,8 +208,12 @@ def _word_or_object_hook(hint: Any, converter: cattrs.Converter) -> Structure:
     members = tuple(member for member in get_args(hint) if member not in (str, types.NoneType))
     model: Any = Union[members]  # noqa: UP007  # a union made at run time
 
+    takes_words = str in get_args(hint)
+
     def hook(value: Any, _: Any) -> Any:
-        return value if value is None or type(value) is str else converter.structure(value, model)
+        if value is None or (takes_words and type(value) is str):
+            return value
+        return converter.structure(value, model)
 
     return hook
 
@@ -218,15 +235,12 @@ def _object_hook(cls: type, converter: cattrs.Converter) -> Structure:
             raise TypeError(f"expected an object, got {_kind(value)}")
         flat: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        for key, item in value.items():
-            name = renamed.get(key, key)
-            if name is not key and value.get(name) is not None:
-                extra[key] = item
-            elif name in outside:
-                flat[name] = item
+        for key, item in _under_our_names(value, renamed).items():
+            if key in outside:
+                flat[key] = item
             elif key == inner_key:
                 _unfold(key, item, inside, flat, extra)
-            elif key != "object" or item != constant:
+            elif key != "object" or constant is None:
                 extra[key] = item
         for name in never_null & flat.keys():
             if flat[name] is None:
@@ -235,6 +249,18 @@ def _object_hook(cls: type, converter: cattrs.Converter) -> Structure:
         return attrs.evolve(made, extra=extra) if extra and keeps_extra else made
 
     return hook
+
+
+def _under_our_names(value: dict[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Return *value* with what stands under another name moved to ours, unless ours holds something too."""
+    moved = dict(value) if renamed else value
+    for theirs, ours in renamed.items():
+        item = moved.pop(theirs, None)
+        if moved.get(ours) is None:
+            moved[ours] = item
+        elif item is not None:
+            moved[theirs] = item
+    return moved
 
 
 def _unfold(key: str, inner: Any, inside: frozenset[str], flat: dict[str, Any], extra: dict[str, Any]) -> None:

@@ -1,19 +1,29 @@
 """Threads: create, read, modify, delete, create with a run, and list where a server can."""
 
-from typing import Unpack
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Unpack
 
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import path
-from asyncruns._resource import Resource, check_params, creation_unknown
+from asyncruns._resource import Resource, check_params, creation_unknown, with_request_key
+from asyncruns._stream import OnInterrupt, RunStream
+from asyncruns._transport import Transport
 from asyncruns.errors import AsyncRunsError
 from asyncruns.models import Run, Thread, ThreadDeleted
 from asyncruns.params import ListParams, ThreadCreateAndRunParams, ThreadCreateParams, ThreadModifyParams
+
+CreateRun = Callable[..., Awaitable[Run]]
+"""`Runs.create`; the resources do not know each other, so the session hands it in."""
 
 _THREAD = "/threads/{thread_id}"
 
 
 class Threads(Resource):
     """`session.threads`: conversations (API page: Threads). Errors and `timeout` as in `Runs`."""
+
+    def __init__(self, transport: Transport, *, check_identity: bool, create_run: CreateRun) -> None:
+        super().__init__(transport, check_identity=check_identity)
+        self._create_run = create_run
 
     async def create(self, *, timeout: float | None = None, **params: Unpack[ThreadCreateParams]) -> Thread:
         """Create a thread, with its first messages if you give them, and return it (API page: Create thread).
@@ -26,6 +36,10 @@ class Threads(Resource):
     async def retrieve(self, thread_id: str, *, timeout: float | None = None) -> Thread:
         """Return a thread (API page: Retrieve thread)."""
         return await self._get(path(_THREAD, thread_id=thread_id), Thread, timeout, id=thread_id)
+
+    async def retrieve_raw(self, thread_id: str, *, timeout: float | None = None) -> bytes:
+        """Return a thread's JSON bytes exactly as sent; they are looked through as `retrieve` does."""
+        return await self._get_raw(path(_THREAD, thread_id=thread_id), Thread, timeout, id=thread_id)
 
     def list(self, *, timeout: float | None = None, **params: Unpack[ListParams]) -> AsyncCursorPager[Thread]:
         """Return a pager over all threads, where the server has that listing (Azure AI Foundry does, OpenAI did not).
@@ -47,18 +61,33 @@ class Threads(Resource):
         """Delete a thread with all that is in it (API page: Delete thread). It is not sent a second time."""
         return await self._delete(path(_THREAD, thread_id=thread_id), ThreadDeleted, timeout, id=thread_id)
 
-    async def create_and_run(self, *, timeout: float | None = None, **params: Unpack[ThreadCreateAndRunParams]) -> Run:
-        """Create a thread and a run on it in one request, and return the run (API page: Create thread and run).
+    async def create_and_run(
+        self,
+        *,
+        request_key: str | None = None,
+        timeout: float | None = None,
+        **params: Unpack[ThreadCreateAndRunParams],
+    ) -> Run:
+        """Create a thread and a run on it, and return the run (API page: Create thread and run).
+
+        With a *request_key* the thread is created first and then the run in it, as `runs.create` does, so that a run
+        whose creation was unclear is found again; at worst an empty thread is left. (A job that may be delivered twice
+        should create its thread itself, keep the id, and use `runs.create`: the run is found by the thread's id.)
 
         Args:
-            timeout: Seconds for the whole call.
+            request_key: As for `runs.create`. None: both are created by one request.
+            timeout: Seconds for each of the requests.
             **params: See `ThreadCreateAndRunParams`; `assistant_id` is required.
 
         Raises:
-            RunCreationUnknown: Both may or may not exist: the answer was lost, or the server failed over it. Creating
-                the thread first, then the run, lets you look.
+            RunCreationUnknown: The run may or may not exist: the answer was lost, or the server failed over it.
         """
         check_params(params, ThreadCreateAndRunParams)
+        if request_key is not None:
+            with_request_key(params.get("metadata"), request_key)
+            thread, run = _parted(params)
+            created = await self.create(timeout=timeout, **thread)
+            return await self._create_run(created.id, request_key=request_key, timeout=timeout, **run)
         try:
             return await self._post("/threads/runs", Run, params, timeout)
         except AsyncRunsError as error:
@@ -66,3 +95,28 @@ class Threads(Resource):
             if unknown is None:
                 raise
             raise unknown from error
+
+    def stream_and_run(
+        self,
+        *,
+        idle_timeout: float = 60.0,
+        on_interrupt: OnInterrupt = "raise",
+        timeout: float | None = None,
+        **params: Unpack[ThreadCreateAndRunParams],
+    ) -> RunStream:
+        """Return a stream that, when entered, creates a thread and a run on it and gives the run's events.
+
+        Arguments and errors as `runs.stream`.
+        """
+        check_params(params, ThreadCreateAndRunParams)
+        return self._live("/threads/runs", params, timeout, idle_timeout, on_interrupt, creates_on=None)
+
+
+def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the keywords of the one request into those of the thread and those of the run."""
+    run = dict(params)
+    thread = dict(run.pop("thread", None) or {})
+    tool_resources = run.pop("tool_resources", None)
+    if tool_resources is not None:
+        thread["tool_resources"] = {**(thread.get("tool_resources") or {}), **tool_resources}
+    return thread, run

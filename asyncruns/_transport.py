@@ -5,8 +5,10 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, Self, runtime_checkable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import aiohttp
 import attrs
@@ -14,8 +16,10 @@ from yarl import URL
 
 from asyncruns._codec import is_cut_short
 from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, next_wait
-from asyncruns._protocol import Answer, Request, judge, looks_like_json
+from asyncruns._protocol import Answer, Request, judge, looks_like_json, request_id
+from asyncruns._rate_limit import RateLimit
 from asyncruns._secret import Secret
+from asyncruns._unpack import ENCODINGS, Unpacker
 from asyncruns.errors import (
     AsyncRunsError,
     AuthenticationError,
@@ -34,14 +38,17 @@ from asyncruns.errors import (
 )
 
 logger = logging.getLogger("asyncruns")
+ErrorT = TypeVar("ErrorT", bound=AsyncRunsError)
 
 MAX_ERROR_BYTES = 2**20
 """Decoded bytes of an error's body that are read at most."""
 
+_ACCEPT: tuple[dict[str, str], dict[str, str]] = ({}, {"Accept": "text/event-stream"})
 _JSON_BODY: tuple[dict[str, str], dict[str, str]] = ({}, {"Content-Type": "application/json"})
 _CONNECT_SECONDS = 10.0
+_READ_BYTES = 2**18
 _RENEW_BEFORE = 60.0
-_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_REMEMBERED_TOKENS = 4
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
 _TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError, ssl.CertificateError)
 _CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -74,6 +81,7 @@ class Credentials:
         self._provider = None if isinstance(source, str) else source
         self._secret = Secret(source) if isinstance(source, str) else None
         self._header, self._prefix = header, prefix
+        self._given = deque([self._secret] if self._secret else [], maxlen=_REMEMBERED_TOKENS)
         self._expires_on: float | None = None
         self._asking = asyncio.Lock()
 
@@ -101,8 +109,10 @@ class Credentials:
         return {self._header: f"{self._prefix}{secret.reveal()}"}
 
     def redact(self, text: str) -> str:
-        """Return *text* without the key."""
-        return text if self._secret is None else self._secret.redact(text)
+        """Return *text* without the key, also where that was replaced meanwhile."""
+        for secret in self._given:
+            text = secret.redact(text)
+        return text
 
     def _ends(self, now: float) -> bool:
         return self._expires_on is not None and now >= self._expires_on - _RENEW_BEFORE
@@ -112,9 +122,11 @@ class Credentials:
         token = await self._provider()
         if isinstance(token, AccessToken):
             self._expires_on = float(token.expires_on)
-            return Secret(token.token, "the token provider's token")
-        self._expires_on = None
-        return Secret(token, "the token provider's token")
+            token = token.token
+        else:
+            self._expires_on = None
+        self._given.append(Secret(token, "the token provider's token"))
+        return self._given[-1]
 
 
 @attrs.frozen(kw_only=True)
@@ -127,12 +139,14 @@ class Settings:
     query: str
     timeout: float
     retry: RetryPolicy
+    rate_limit: RateLimit | None = attrs.field(default=None, kw_only=True)
     max_connections: int
     max_response_bytes: int
     ssl_context: ssl.SSLContext | None = None
     proxy: str | None = attrs.field(default=None, repr=False)
     trace_configs: Sequence[aiohttp.TraceConfig] = ()
     http: aiohttp.ClientSession | None = None
+    rate_limit: RateLimit | None = None
 
 
 class Transport:
@@ -161,8 +175,10 @@ class Transport:
     async def __aenter__(self) -> Self:
         settings = self._settings
         self._http = settings.http or aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.max_connections),
+            connector=_Connector(limit=settings.max_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_READ_BYTES,
+            headers=settings.headers,
             trace_configs=list(settings.trace_configs),
             trust_env=False,
         )
@@ -187,77 +203,155 @@ class Transport:
             StatusError: The last answer had a status of 400 or above.
             ProtocolError: It said yes with something that cannot be used.
         """
+        outcome = await self._call(request, timeout, live=False)
+        assert isinstance(outcome, Answer)  # noqa: S101  # only a live call is answered otherwise
+        return outcome
+
+    @asynccontextmanager
+    async def stream(
+        self, request: Request, *, timeout: float | None = None
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """Send *request* as `send` does, and give the bytes of the stream that answers it as they come.
+
+        The timeout ends when the answer begins. The bytes raise `TransportError` where the stream is cut or lost.
+        Leaving the block closes the connection, unless the stream came to its end.
+
+        Raises:
+            UnexpectedContentError: The server said yes with something other than a stream of events.
+            TransportError, StatusError, ProtocolError: As `send`.
+        """
+        outcome = await self._call(request, timeout, live=True)
+        assert isinstance(outcome, _LiveAnswer)  # noqa: S101  # a complete answer was an error
+        try:
+            yield outcome
+        finally:
+            outcome.close()
+
+    async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | _LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
+        await self._take_turn()
         deadline = asyncio.get_running_loop().time() + seconds
+        call = _Call(live=live)
         try:
             async with asyncio.timeout_at(deadline) as scope:
-                return await self._attempts(request, deadline)
+                return await self._attempts(request, deadline, call)
         except TimeoutError:
             if not scope.expired():
                 raise
-        raise DeadlineExceeded(f"{request.method} {request.target} had no complete answer in {seconds:g} seconds.")
+        raise DeadlineExceeded(
+            f"{request.method} {request.target} had no complete answer in {seconds:g} seconds.",
+            attempts=call.attempts,
+            request_id=self._request_id(call),
+        )
 
-    async def _attempts(self, request: Request, deadline: float) -> Answer:
+    def redacted(self, error: ErrorT) -> ErrorT:
+        """Return *error* without the key, should the server have echoed it, and without the frames that saw it."""
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, self._settings.credentials.redact(value))
+        error.args = (error.message,)
+        return error.with_traceback(None)
+
+    async def _attempts(self, request: Request, deadline: float, call: "_Call") -> "Answer | _LiveAnswer":
         loop = asyncio.get_running_loop()
         credentials, may_renew = self._settings.credentials, self._settings.credentials.renewable
-        attempt = 1
         while True:
             secret = await credentials.current(self.now())
-            outcome = await self._attempt(request, secret)
-            if isinstance(outcome, Answer):
-                self._quota.give_back(attempt - 1)
+            call.attempts, call.headers = call.attempts + 1, {}
+            outcome = await self._attempt(request, secret, call)
+            self._note_limits(outcome, call)
+            if not isinstance(outcome, Failure):
+                self._quota.give_back(call.attempts - 1)
                 return outcome
             if may_renew and isinstance(outcome.error, AuthenticationError):
                 may_renew = False
                 credentials.forget(secret)
+                call.attempts -= 1  # The same attempt, with a key that the server may still take.
                 continue
             wait = next_wait(
                 outcome,
-                attempt=attempt,
+                attempt=call.attempts,
                 repeatable=request.repeatable,
                 policy=self._settings.retry,
                 remaining=deadline - loop.time(),
                 random=self.random,
             )
             if wait is None:
-                raise outcome.error
+                raise self._told(outcome.error, call)
             if not self._quota.take():
-                raise _without_quota(outcome.error)
-            logger.info("%s %s: attempt %d failed, next in %.2f s", request.method, request.target, attempt, wait)
-            attempt += 1
+                raise self._told(_without_quota(outcome.error), call)
+            logger.info("%s %s: attempt %d failed, next in %.2f s", request.method, request.target, call.attempts, wait)
             await self.sleep(wait)
+            await self._take_turn()
 
-    async def _attempt(self, request: Request, secret: Secret) -> Answer | Failure:
-        settings = self._settings
+    async def _take_turn(self) -> None:
+        if self._settings.rate_limit is not None:
+            await self._settings.rate_limit.turn()
+
+    def _note_limits(self, outcome: "Answer | _LiveAnswer | Failure", call: "_Call") -> None:
+        if self._settings.rate_limit is not None and call.headers:
+            error = outcome.error if isinstance(outcome, Failure) else None
+            status = error.status if isinstance(error, StatusError) else 200
+            self._settings.rate_limit.note(status, call.headers, self.now())
+
+    async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | _LiveAnswer | Failure":
+        response = None
         try:
-            async with self._open_http().request(
-                request.method,
-                URL(f"{settings.base_url}{_joined(request.target, settings.query)}", encoded=True),
-                data=request.body,
-                headers={
-                    **settings.headers,
-                    **_JSON_BODY[request.body is not None],
-                    **settings.credentials.header(secret),
-                },
-                allow_redirects=False,
-                timeout=_TIMEOUT,
-                ssl=settings.ssl_context or True,
-                proxy=settings.proxy,
-                middlewares=(*self._open_http()._middlewares, _sent_once),  # noqa: SLF001  # ours comes on top
-            ) as response:
-                body = await self._read(response)
+            response = await self._ask(request, secret, _ACCEPT[call.live])
+            call.headers = response.headers
+            _check_length(response)
+            if call.live and _is_live(response):
+                live, response = _LiveAnswer(response, request), None
+                return live
+            body = await self._read(response)
+        except asyncio.CancelledError as cancelled:
+            raise cancelled.with_traceback(None)  # noqa: B904  # aiohttp's frames hold the key
+        except DecodeError as error:
+            return Failure(error=error, began=True, transient=True, max_attempts=2)
+        except TruncatedBodyError as error:
+            return Failure(error=error, began=True, transient=True)
         except AsyncRunsError as error:
             return Failure(error=error, began=True, transient=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failure(error, request)
+        finally:
+            if response is not None:
+                response.release()
         answer = Answer(status=response.status, headers=response.headers, body=body)
-        return self._judged(answer, request)
+        return self._judged(answer, request, call)
 
-    def _judged(self, answer: Answer, request: Request) -> Answer | Failure:
+    def _ask(self, request: Request, secret: Secret, accept: Mapping[str, str]) -> Awaitable[aiohttp.ClientResponse]:
+        settings, http = self._settings, self._open_http()
+        return http.request(
+            request.method,
+            URL(f"{settings.base_url}{_joined(request.target, settings.query)}", encoded=True),
+            data=request.body,
+            headers={
+                **(settings.headers if http is settings.http else {}),
+                **accept,
+                **_JSON_BODY[request.body is not None],
+                **settings.credentials.header(secret),
+            },
+            allow_redirects=False,
+            auto_decompress=False,
+            timeout=_TIMEOUT,
+            ssl=settings.ssl_context or True,
+            proxy=settings.proxy,
+            middlewares=(*http._middlewares, _sent_once),  # noqa: SLF001  # ours comes on top
+        )
+
+    def _judged(self, answer: Answer, request: Request, call: "_Call") -> Answer | Failure:
         error = judge(answer, now=self.now(), redact=self._settings.credentials.redact)
         if error is None and _ends_with_connection(answer) and is_cut_short(answer.body):
             lost = TruncatedBodyError(f"{request.method} {request.target}: the answer ends in the middle.")
             return Failure(error=lost, began=True, transient=True)
+        if error is None and call.live:
+            error = UnexpectedContentError(
+                "A stream of events was asked for, and the server answered at once. The run may have been created.",
+                status=answer.status,
+                content_type=answer.headers.get("content-type"),
+                preview=self._settings.credentials.redact(answer.body[:200].decode("utf-8", "replace")),
+            )
         if error is None:
             self._tell_content_type(answer)
             return answer
@@ -267,29 +361,59 @@ class Transport:
         return Failure(error=error, began=began, transient=transient, retry_after=error.retry_after)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        encoding = response.headers.get("content-encoding", "").strip().lower()
-        if encoding not in _ENCODINGS:
+        """Return the body unpacked; of a refusal as much as can be had, for its status says enough."""
+        chunks: list[bytes] = []
+        try:
+            if "content-encoding" not in response.headers and self._fits(response):
+                return await response.read()
+            await self._read_into(chunks, response)
+        except (aiohttp.ClientError, OSError, ProtocolError, TruncatedBodyError):
             response.close()
+            if response.status < 400:
+                raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _fits(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether the answer says beforehand that it is no larger than may be read."""
+        length = response.content_length
+        return length is not None and length <= self._limit(response)
+
+    def _limit(self, response: aiohttp.ClientResponse) -> int:
+        return self._settings.max_response_bytes if response.status < 400 else MAX_ERROR_BYTES
+
+    async def _read_into(self, chunks: list[bytes], response: aiohttp.ClientResponse) -> None:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
             raise UnexpectedContentError(
                 "The answer is packed in a way that was not asked for (only gzip and deflate are).",
                 status=response.status,
                 content_type=response.headers.get("content-type"),
                 preview=f"content-encoding: {encoding[:80]}",
             )
-        limit = self._settings.max_response_bytes if response.status < 400 else MAX_ERROR_BYTES
-        chunks: list[bytes] = []
+        limit = self._limit(response)
+        unpacker = Unpacker(encoding)
         size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > limit:
-                response.close()
-                if response.status >= 400:
-                    break
-                raise ResponseTooLargeError(
-                    f"The answer is larger than max_response_bytes={limit}; reading stopped there."
-                )
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        async for data in response.content.iter_any():
+            for piece in unpacker.feed(data):
+                size += len(piece)
+                if size > limit:
+                    chunks.clear()  # The error's traceback would keep them.
+                    raise ResponseTooLargeError(
+                        f"The answer is larger than max_response_bytes={limit}; reading stopped there.", limit=limit
+                    )
+                chunks.append(piece)
+        if not unpacker.is_complete:
+            raise TruncatedBodyError(f"{response.method} {response.url.path}: the packed answer ends in the middle.")
+
+    def _told(self, error: AsyncRunsError, call: "_Call") -> AsyncRunsError:
+        """Write what is known of the call into *error*."""
+        if isinstance(error, TransportError):
+            error.attempts, error.request_id = call.attempts, self._request_id(call)
+        return error
+
+    def _request_id(self, call: "_Call") -> str | None:
+        id = request_id(call.headers)
+        return None if id is None else self._settings.credentials.redact(id)
 
     def _open_http(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
@@ -304,11 +428,80 @@ class Transport:
             logger.warning("The server sends JSON under another content type; it is read all the same.")
 
 
+class _LiveAnswer:
+    """An answer that is still coming: its bytes, unpacked, as they come. Whoever is cancelled in it may go on."""
+
+    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
+        self._response = response
+        self._where = f"{request.method} {request.target}"
+        self._unpacker = Unpacker(response.headers.get("content-encoding", "").strip().lower())
+        self._pieces: Iterator[bytes] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            for piece in self._pieces:
+                return piece
+            self._pieces = self._unpacker.feed(await self._arrived())
+
+    async def _arrived(self) -> bytes:
+        try:
+            data = await self._response.content.readany()
+        except aiohttp.ClientPayloadError:
+            lost: TransportError = TruncatedBodyError(f"{self._where}: the stream was cut.")
+        except (aiohttp.ClientError, OSError) as error:
+            lost = ConnectionLost(f"{self._where}: the stream was lost ({_name(error)}).")
+        else:
+            if not data:
+                raise StopAsyncIteration
+            return data
+        raise lost
+
+    def close(self) -> None:
+        """Close the connection, unless the answer has ended and given it back."""
+        self._response.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@attrs.define
+class _Call:
+    """What is known of a call under way, should it end without an answer."""
+
+    live: bool = False
+    attempts: int = 0
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
 def check_seconds(name: str, value: object) -> float:
     """Return *value* if it is a positive, finite number of seconds, else raise `ValueError` naming *name*."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}.")
     return float(value)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Gives out a kept connection only if nothing came on it meanwhile: aiohttp would take that for our answer."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
+def _check_length(response: aiohttp.ClientResponse) -> None:
+    """Refuse an answer of two lengths; aiohttp's parser in Python would choose one."""
+    if len(set(response.headers.getall("content-length", ()))) > 1:
+        if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already
+            response._protocol.close()  # noqa: SLF001
+        raise ProtocolError("The answer is not valid HTTP: it has two lengths.")
 
 
 class _LostError(aiohttp.ClientError):
@@ -336,7 +529,8 @@ def _failure(error: Exception, request: Request) -> Failure:
         lost = ConnectionLost(f"{where}: the connection ended before the answer came ({error}).")
         return Failure(error=lost, began=True, transient=True, at_once=True)
     if isinstance(error, aiohttp.ClientPayloadError):
-        return _broken_body(error, where)
+        cut = TruncatedBodyError(f"{where}: the answer was cut short.")
+        return Failure(error=cut, began=True, transient=True)
     if isinstance(error, aiohttp.ClientResponseError):
         broken: AsyncRunsError = ProtocolError(f"{where}: the answer is not valid HTTP ({_name(error)}).")
         return Failure(error=broken, began=True, transient=False)
@@ -345,12 +539,9 @@ def _failure(error: Exception, request: Request) -> Failure:
     return Failure(error=ConnectionLost(f"{where}: {_name(error)}."), began=True, transient=True)
 
 
-def _broken_body(error: aiohttp.ClientPayloadError, where: str) -> Failure:
-    packed = "content-encoding" in str(error).lower() or "ContentEncodingError" in str(error)
-    if packed and "complete" not in str(error).lower():
-        unpacked = DecodeError(f"{where}: the packed body cannot be unpacked.")
-        return Failure(error=unpacked, began=True, transient=True, max_attempts=2)
-    return Failure(error=TruncatedBodyError(f"{where}: the answer was cut short."), began=True, transient=True)
+def _is_live(response: aiohttp.ClientResponse) -> bool:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    return response.status == 200 and response.content_type == "text/event-stream" and encoding in ENCODINGS
 
 
 def _without_quota(error: AsyncRunsError) -> AsyncRunsError:

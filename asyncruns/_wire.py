@@ -5,9 +5,10 @@ the struct has not. None of this it does for attrs classes. So each model gets a
 and a `Filler` that moves a struct's values into the model's slots.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 from operator import or_
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import attrs
@@ -30,20 +31,23 @@ class Filler:
     """Fills one model from its struct.
 
     Attributes:
-        struct: The struct that msgspec decodes into. It refuses unknown fields if *strict*.
-        fill: Called with a struct, and with a dict of the fields that nobody knows, if any; returns the model.
+        struct: The struct that msgspec decodes into. It refuses fields that it does not know.
+        fill: Called with a struct; returns the model.
     """
 
-    def __init__(self, model: type, *, strict: bool, top: bool = False) -> None:
+    def __init__(self, model: type, *, unknown: Sequence[str] | None = None) -> None:
+        """Make the filler of *model*; a top-level one also takes *unknown* fields, into `extra`."""
         # A member of a union has its `type` as the struct's tag; it is no field of the struct then.
         tag = _tag(model)
         fields = [f for f in attrs.fields(model) if f.name != "extra" and not (tag and f.name == "type")]
-        shared = SHARED if top else frozenset()
-        self.struct = _struct(model, fields, strict=strict, shared=shared, tag=tag, top=top)
-        self.fill = _compile(model, fields, shared, tag)
+        shared = frozenset[str]() if unknown is None else SHARED
+        self.struct = _struct(model, fields, shared, tag, unknown)
+        self.fill = _compile(model, fields, shared, tag, unknown or ())
 
 
-def _compile(model: type, fields: list[Any], shared: frozenset[str], tag: str) -> Callable[..., Any]:
+def _compile(
+    model: type, fields: list[Any], shared: frozenset[str], tag: str, unknown: Sequence[str]
+) -> Callable[[Any], Any]:
     """Write and compile the function that fills *model*, as attrs and cattrs do for theirs.
 
     A line a field, with no loop and no lookup left for the call, takes a third of the time that a loop over the
@@ -52,7 +56,7 @@ def _compile(model: type, fields: list[Any], shared: frozenset[str], tag: str) -
     inner_key, inside = INNER.get(model, ("", frozenset()))
     aliases = {ours: theirs for theirs, ours in RENAMED.get(model, {}).items()}
     names: dict[str, Any] = {"model": model, "new": object.__new__}
-    lines = ["def fill(wire, extra=None):", "made = new(model)", "if extra is None: extra = {}"]
+    lines = ["def fill(wire):", "made = new(model)", "extra = {}"]
     if inside:
         lines.append(f"inner = wire.{inner_key}")
     for field in fields:
@@ -75,10 +79,13 @@ def _compile(model: type, fields: list[Any], shared: frozenset[str], tag: str) -
     if tag:
         names["set_type"] = getattr(model, "type").__set__  # noqa: B009  # the class says nothing of it
         lines.append(f"set_type(made, {tag!r})")
+    for at, name in enumerate(unknown):
+        names |= {"UNSET": msgspec.UNSET, f"name_{at}": name}
+        lines.append(f"if wire.unknown_{at} is not UNSET: extra[name_{at}] = wire.unknown_{at}")
     names["set_extra"] = getattr(model, "extra").__set__  # noqa: B009
     lines += ["set_extra(made, extra)", "return made"]
     exec("\n    ".join(lines), names)  # noqa: S102
-    filled: Callable[..., Any] = names["fill"]
+    filled: Callable[[Any], Any] = names["fill"]
     return filled
 
 
@@ -87,9 +94,11 @@ class _Shared:
 
     def __init__(self, hint: Any) -> None:
         self._structure = structurer(hint)
+        self._read = _tuple_reader(hint) if get_origin(hint) is tuple else None
+        self._null = () if get_origin(hint) is tuple else None
         self._known: dict[bytes, Any] = {}
         self._size = 0
-        self._last: tuple[bytes, Any] = b"null", self._structure(None) if hint == str | None else None
+        self._last: tuple[bytes, Any] = b"null", self._null
 
     def __call__(self, raw: Raw) -> Any:
         key = bytes(raw)
@@ -102,29 +111,44 @@ class _Shared:
         return self._last[1]
 
     def _learn(self, key: bytes) -> None:
-        value = self._structure(msgspec.json.decode(key))
+        value = self._null if key == b"null" else self._value(key)
         if self._size + len(key) > _SHARED_BYTES:
             self._known.clear()
             self._size = 0
         self._known[key] = value
         self._size += len(key)
 
+    def _value(self, key: bytes) -> Any:
+        if self._read is not None:
+            try:
+                return self._read(key)
+            except (ValueError, TypeError, AttributeError):  # cattrs knows the shapes that msgspec does not
+                pass
+        return self._structure(msgspec.json.decode(key))
 
-def _struct(model: type, fields: list[Any], *, strict: bool, shared: frozenset[str], tag: str, top: bool) -> Any:
+
+def _tuple_reader(hint: Any) -> Make:
+    """Return what reads the bytes of a list of *hint*'s items, all of them of the published shape."""
+    decoder, make = msgspec.json.Decoder(_wire(hint)), _maker(hint) or tuple
+    return lambda data: make(decoder.decode(data))
+
+
+def _struct(model: type, fields: list[Any], shared: frozenset[str], tag: str, unknown: Sequence[str] | None) -> Any:
     inner_key, inside = INNER.get(model, ("", frozenset()))
     outer = [_column(field, shared) for field in fields if field.name not in inside]
     outer += [(name, int | None, None) for name in RENAMED.get(model, ())]
-    if top:
-        outer.append(("object", str | None, None))
     if inside:
         columns = [_column(field, shared) for field in fields if field.name in inside]
-        outer.append((inner_key, _defstruct(f"{model.__name__}Inner", columns, strict)))
-    return _defstruct(f"{model.__name__}Wire", outer, strict, tag)
+        outer.append((inner_key, _defstruct(f"{model.__name__}Inner", columns)))
+    if unknown is None:
+        return _defstruct(f"{model.__name__}Wire", outer, tag=tag or None, tag_field="type" if tag else None)
+    outer += [("object", str | None, None)]
+    outer += [(f"unknown_{at}", Any, msgspec.UNSET) for at in range(len(unknown))]
+    return _defstruct(f"{model.__name__}Wire", outer, rename={f"unknown_{at}": name for at, name in enumerate(unknown)})
 
 
-def _defstruct(name: str, columns: list[Any], strict: bool, tag: str = "") -> Any:
-    options: dict[str, Any] = {"tag": tag, "tag_field": "type"} if tag else {}
-    return msgspec.defstruct(name, columns, kw_only=True, forbid_unknown_fields=strict, **options)
+def _defstruct(name: str, columns: list[Any], **options: Any) -> Any:
+    return msgspec.defstruct(name, columns, kw_only=True, forbid_unknown_fields=True, **options)
 
 
 def _column(field: Any, shared: frozenset[str]) -> tuple[Any, ...]:
@@ -145,6 +169,8 @@ def _wire(hint: Any) -> Any:
         return dict[str, Any] if get_args(hint)[1] is object else dict[str, str]
     if hint in UNIONS:
         return reduce(or_, _members(hint))
+    if _union(hint) in UNIONS:
+        return _wire(_union(hint)) | None
     if attrs.has(hint):
         return _nested(hint).struct
     if get_args(hint):
@@ -157,8 +183,8 @@ def _maker(hint: Any) -> Make | None:
     if get_origin(hint) is tuple:
         make = _maker(get_args(hint)[0])
         return tuple if make is None else lambda values: tuple(map(make, values))
-    if hint in UNIONS:
-        members = _members(hint)
+    if _union(hint) in UNIONS:
+        members = _members(_union(hint))
         return lambda wire: members[type(wire)](wire)
     if attrs.has(hint):
         return _nested(hint).fill
@@ -166,9 +192,15 @@ def _maker(hint: Any) -> Make | None:
     return _maker(parts[0]) if len(parts) == 1 else None
 
 
+def _union(hint: Any) -> Any:
+    """Return the union *hint* without None."""
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    return reduce(or_, parts) if isinstance(hint, UnionType) else hint
+
+
 @cache
 def _nested(model: type) -> Filler:
-    return Filler(model, strict=True)
+    return Filler(model)
 
 
 def _members(union: Any) -> dict[Any, Make]:

@@ -8,9 +8,9 @@ live handle, and show text from servers escaped and capped. The attributes keep 
 # ruff: noqa: N818
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
-from typing import Required, TypedDict, Unpack
+from typing import Protocol, Required, TypedDict, Unpack
 
 from asyncruns.models import LastError, Run, RunStatus
 
@@ -60,7 +60,7 @@ def parse_try_again(text: str) -> float | None:
 
 
 class AsyncRunsError(Exception):
-    """The root: everything this package raises on purpose, but for wrong argument types, is one of these.
+    """The root: everything this package raises on purpose, except for wrong arguments, is one of these.
 
     Attributes:
         message: What was tried, what came back and, when known, what to do. May hold text from a server,
@@ -146,7 +146,7 @@ class TruncatedBodyError(TransportError):
 
 
 class DeadlineExceeded(TransportError, TimeoutError):
-    """The call's timeout passed, or a wait that the server asked for would not have fitted into it."""
+    """The call's timeout passed before a complete answer had come."""
 
 
 class _StatusDetails(TypedDict, total=False):
@@ -419,11 +419,19 @@ class StreamServerError(AsyncRunsError):
         return f"{self.code}: {self.message}" if self.code else self.message
 
 
+class _Finds(Protocol):
+    def find(self, thread_id: str, *, request_key: str) -> Awaitable[Run | None]: ...
+
+
+class _Finder(Protocol):
+    @property
+    def runs(self) -> _Finds: ...
+
+
 class RunCreationUnknown(AsyncRunsError):
     """A create broke off so late that the run may exist. It was not sent again.
 
-    What broke is the cause (`__cause__`). List the newest runs of the thread to find out, or pass a
-    `request_key`, by which the run is found.
+    What broke is the cause (`__cause__`). List the newest runs of the thread to find out.
 
     Attributes:
         thread_id: The thread. None: it was to be created by the same request.
@@ -443,6 +451,16 @@ class RunCreationUnknown(AsyncRunsError):
         self.thread_id = thread_id
         self.request_key = request_key
         self.request_id = request_id
+
+    def resolve(self, session: _Finder) -> Awaitable[Run | None]:
+        """Look again whether the run exists: `await error.resolve(session)` gives it, or None.
+
+        Raises:
+            ValueError: There was no `request_key` or no thread to look for.
+        """
+        if self.thread_id is None or self.request_key is None:
+            raise ValueError("Without a request_key and a thread_id the run cannot be told from others.")
+        return session.runs.find(self.thread_id, request_key=self.request_key)
 
 
 class RunNotCompleted(AsyncRunsError):

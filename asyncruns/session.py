@@ -13,6 +13,7 @@ import aiohttp
 from asyncruns._messages import Messages
 from asyncruns._pacing import RetryPolicy
 from asyncruns._protocol import check_base_url
+from asyncruns._rate_limit import RateLimit
 from asyncruns._runs import Runs
 from asyncruns._steps import Steps
 from asyncruns._threads import Threads
@@ -39,6 +40,7 @@ class SessionOptions(TypedDict, total=False):
     default_headers: Mapping[str, str] | None
     timeout: float
     retry: RetryPolicy | None
+    rate_limit: RateLimit | None
     max_connections: int
     max_response_bytes: int
     ssl_context: ssl.SSLContext | None
@@ -65,6 +67,7 @@ class Session:
         default_headers: Added to the headers of every request.
         timeout: Seconds for one call with its retries, the waits between them and the body.
         retry: How often and how patiently a call is tried again. None: three attempts.
+        rate_limit: Most requests a minute, shared by all calls. None: no limit but the server's.
         max_connections: Connections open at the same time; further calls wait for a free one.
         max_response_bytes: Decoded bytes of one answer that are read at most.
         ssl_context: For a certificate authority of your own. None: the system's, verified.
@@ -97,6 +100,7 @@ class Session:
         default_headers: Mapping[str, str] | None = None,
         timeout: float = 60.0,
         retry: RetryPolicy | None = None,
+        rate_limit: RateLimit | None = None,
         max_connections: int = 100,
         max_response_bytes: int = 32 * 2**20,
         ssl_context: ssl.SSLContext | None = None,
@@ -126,6 +130,7 @@ class Session:
             query=_query(default_query),
             timeout=_setting(check_seconds, "timeout", timeout),
             retry=RetryPolicy() if retry is None else retry,
+            rate_limit=rate_limit,
             max_connections=_setting(_check_positive, "max_connections", max_connections),
             max_response_bytes=_setting(_check_positive, "max_response_bytes", max_response_bytes),
             ssl_context=ssl_context,
@@ -136,7 +141,7 @@ class Session:
         self._transport = Transport(settings)
         self.runs = Runs(self._transport, check_identity=check_identity)
         self.steps = Steps(self._transport, check_identity=check_identity)
-        self.threads = Threads(self._transport, check_identity=check_identity)
+        self.threads = Threads(self._transport, check_identity=check_identity, create_run=self.runs.create)
         self.messages = Messages(self._transport, check_identity=check_identity)
 
     @classmethod

@@ -46,6 +46,19 @@ SAMPLES = {
     int: 7,
     str: "x",
     models.StepDetails: models.UnknownStepDetails(type="new", data={"type": "new"}),
+    models.Thread: models.Thread(id="thread_1"),
+    models.Run: Run(id="run_1", thread_id="thread_1", status="queued"),
+    models.RunStep: models.RunStep(
+        id="step_1",
+        run_id="run_1",
+        thread_id="thread_1",
+        type="new",
+        status="in_progress",
+        step_details=models.UnknownStepDetails(type="new"),
+    ),
+    models.RunStepDelta: models.RunStepDelta(id="step_1"),
+    models.Message: models.Message(id="msg_1", thread_id="thread_1", role="user"),
+    models.MessageDelta: models.MessageDelta(id="msg_1"),
 }
 
 
@@ -118,7 +131,8 @@ class TestEveryClass:
 
     def test_documents_every_field(self, cls):
         """Each field has its line under `Attributes:`, and nothing else has one."""
-        told = inspect.getdoc(cls).partition("Attributes:\n")[2]
+        docs = [inspect.cleandoc(base.__doc__) for base in cls.__mro__ if attrs.has(base)]
+        told = next((doc for doc in docs if "Attributes:\n" in doc), "").partition("Attributes:\n")[2]
         assert re.findall(r"^    (\w+):", told, re.MULTILINE) == list(attrs.fields_dict(cls))
 
     def test_shares_no_default_between_objects(self, cls):

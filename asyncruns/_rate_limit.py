@@ -1,0 +1,87 @@
+"""A shared limit of requests a minute, which also listens to what the server says of its own."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+from asyncruns._pacing import parse_retry_after
+from asyncruns.errors import ConfigurationError
+
+_UNTOLD_WAIT = 1.0
+_LONGEST_WAIT = 900.0
+_FIRST_GAP, _LONGEST_GAP = 0.05, 5.0
+_WIDER, _NARROWER = 2.0, 0.98
+_RESET = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?")
+
+
+class RateLimit:
+    """How many requests a minute a session sends; pass one object to several sessions and they share it.
+
+    Requests take turns. After a 429, and when `x-ratelimit-remaining-requests` says that none is left, everybody
+    waits as long as the server asks, and turns then come at wider intervals, which narrow again with success.
+    Waiting for the first turn of a call does not count against the call's timeout.
+
+    Args:
+        requests_per_minute: Most requests a minute, evenly spread. None: as many as the server takes.
+
+    Attributes:
+        refusals: Answers so far that said there were too many requests.
+        closed_until: When the present wait of everybody ends, on the event loop's clock; 0 for none so far.
+        sleep: Waits; tests replace it.
+
+    Raises:
+        ConfigurationError: The number is not above 0.
+    """
+
+    def __init__(self, requests_per_minute: float | None = None) -> None:
+        if requests_per_minute is not None and not _is_positive(requests_per_minute):
+            raise ConfigurationError("requests_per_minute must be a number above 0, or None.")
+        self._smallest_gap = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
+        self._gap = self._smallest_gap
+        self._next = 0.0
+        self.refusals = 0
+        self.closed_until = 0.0
+        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    async def turn(self) -> None:
+        """Return when the next request may be sent."""
+        loop = asyncio.get_running_loop()
+        while True:
+            closed = self.closed_until
+            at = max(loop.time(), self._next)
+            self._next = at + self._gap
+            if at > loop.time():
+                await self.sleep(at - loop.time())
+            if self.closed_until == closed:
+                return
+
+    def note(self, status: int, headers: Mapping[str, str], now: float) -> None:
+        """Take in what an answer says; *now* is in Unix seconds."""
+        if status == 429:
+            self.refusals += 1
+            asked = parse_retry_after(headers, now)
+            self._gap = max(self._smallest_gap, min(_LONGEST_GAP, max(_FIRST_GAP, self._gap * _WIDER)))
+            self._close(_UNTOLD_WAIT if asked is None else asked)
+            return
+        self._gap = max(self._smallest_gap, self._gap * _NARROWER if self._gap > _FIRST_GAP / 2 else 0.0)
+        if headers.get("x-ratelimit-remaining-requests", "").strip() == "0":
+            self._close(parse_reset(headers.get("x-ratelimit-reset-requests", "")) or 0.0)
+
+    def _close(self, seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + min(seconds, _LONGEST_WAIT)
+        if until > self.closed_until and seconds > 0:
+            self.closed_until = self._next = until
+
+
+def parse_reset(text: str) -> float | None:
+    """Read a Go duration such as `6m0s` or `76ms` in seconds; None for anything else."""
+    text = text.strip()
+    found = _RESET.fullmatch(text) if text else None
+    if found is None:
+        return None
+    hours, minutes, seconds, millis = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds + millis / 1000
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

@@ -1,0 +1,228 @@
+"""A live run as typed events and snapshots, and the ways a stream may end. Knows no HTTP."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Self
+
+from asyncruns import models as m
+from asyncruns._events import Snapshot, decode_event, plain_delta
+from asyncruns._sse import ServerSentEvent, SSEDecoder
+from asyncruns.errors import (
+    AsyncRunsError,
+    ConfigurationError,
+    ProtocolError,
+    StreamInterrupted,
+    StreamServerError,
+    TransportError,
+)
+
+OnInterrupt = Literal["raise", "poll"]
+Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Sends the request and gives the bytes of the answer as they come; leaving it frees the connection."""
+Settle = Callable[[m.Run], Awaitable[m.Run]]
+"""Reads a run until it rests."""
+Redact = Callable[[AsyncRunsError], AsyncRunsError]
+"""Takes the key out of an error, should the server have echoed it."""
+
+_LINGER = 1.0
+"""Seconds that a stream may take to say `done` after the run has come to rest."""
+
+
+class RunStream:
+    """A live run: `async with` sends the request, `async for` gives its events as they come.
+
+    The stream ends with `done`, or when the run is terminal or requires action. Any other end raises
+    `StreamInterrupted`, from `final_run` too; what was given before stays valid. With `on_interrupt="poll"` the run is
+    then read until it rests instead, and the events simply end. Leaving the `async with` frees the connection; the
+    run itself goes on.
+
+    The events are given once: a second `async for` goes on where the first was left, also where it was cancelled. A
+    stream that failed raises the same error again.
+    """
+
+    def __init__(
+        self, open: Open, settle: Settle, redact: Redact, *, idle_timeout: float, on_interrupt: OnInterrupt
+    ) -> None:
+        if on_interrupt not in ("raise", "poll"):
+            raise ValueError(f"on_interrupt must be 'raise' or 'poll', not {on_interrupt!r}.")
+        self._open = open
+        self._settle = settle
+        self._redact = redact
+        self._idle_timeout = idle_timeout
+        self._on_interrupt = on_interrupt
+        self._answer: AbstractAsyncContextManager[AsyncIterator[bytes]] | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._decoder = SSEDecoder()
+        self._waiting: deque[ServerSentEvent] = deque()
+        self._ended = False
+        self._failure: AsyncRunsError | None = None
+        self._last_event: str | None = None
+        self._run: m.Run | None = None
+        self._thread: m.Thread | None = None
+        self._messages: dict[str, Snapshot[m.Message]] = {}
+        self._steps: dict[str, Snapshot[m.RunStep]] = {}
+
+    @property
+    def run(self) -> m.Run | None:
+        """The run as the stream last told it; None until it has."""
+        return self._run
+
+    @property
+    def thread(self) -> m.Thread | None:
+        """The thread, if this stream created it; None otherwise."""
+        return self._thread
+
+    @property
+    def messages(self) -> tuple[m.Message, ...]:
+        """The run's messages as far as they have come, in the order they began."""
+        return tuple(snapshot.value for snapshot in self._messages.values())
+
+    @property
+    def steps(self) -> tuple[m.RunStep, ...]:
+        """The run's steps as far as they have come, in the order they began."""
+        return tuple(snapshot.value for snapshot in self._steps.values())
+
+    async def __aenter__(self) -> Self:
+        if self._answer is not None:
+            raise ConfigurationError("A stream is entered once: ask for a new one.")
+        self._answer = self._open()
+        self._chunks = await self._answer.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._answer is not None and self._chunks is not None:
+            self._chunks = None
+            await self._answer.__aexit__(None, None, None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> m.StreamEvent:
+        """Return the next event, as soon as it is complete.
+
+        Raises:
+            StreamInterrupted: The stream ended before the run came to rest; `reason` is `eof`, `idle` or `lost`.
+            StreamServerError: The server sent an `error` event.
+            DecodeError: An event's data is not JSON.
+            SchemaError: It is JSON of another shape.
+            ResponseTooLargeError: A line or an event's data exceeds 8 MiB.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            event = await self._next()
+        except (ProtocolError, StreamInterrupted, StreamServerError) as error:
+            self._failure = self._redact(error)
+        else:
+            if event is None:
+                raise StopAsyncIteration
+            return event
+        raise self._failure
+
+    async def text_deltas(self) -> AsyncGenerator[str, None]:
+        """Yield the text of the run's messages piece by piece, and pass over all else. Raises as `__anext__`."""
+        async for event in self:
+            if isinstance(event, m.MessageDeltaEvent) and event.delta.text:
+                yield event.delta.text
+
+    async def final_run(self) -> m.Run:
+        """Take what events are left, and return the run at its rest. Raises as `__anext__`.
+
+        If the server said `done` before it told how the run ended, the run is read until it rests.
+        """
+        async for _ in self:
+            pass
+        if self._run is None:
+            raise self._interrupted("eof")
+        if not self._rests:
+            self._run = await self._settle(self._run)
+        return self._run
+
+    @property
+    def _rests(self) -> bool:
+        run = self._run
+        return run is not None and (run.is_terminal or run.status == m.RunStatus.REQUIRES_ACTION)
+
+    async def _next(self) -> m.StreamEvent | None:
+        """Return the next event, or None at a rightful end."""
+        reason = await self._arrived()
+        if self._waiting:
+            return self._taken(self._waiting.popleft())
+        self._ended = True
+        if self._rests:
+            return None
+        if self._on_interrupt == "poll" and self._run is not None:
+            self._run = await self._settle(self._run)
+            return None
+        raise self._interrupted(reason)
+
+    def _taken(self, raw: ServerSentEvent) -> m.StreamEvent:
+        event = decode_event(raw)
+        if isinstance(event, m.ErrorEvent):
+            raise StreamServerError(event.message, code=event.code, run_id=None if self._run is None else self._run.id)
+        self._note(event, raw.data)
+        self._last_event = event.name
+        if isinstance(event, m.DoneEvent):
+            self._ended = True
+        return event
+
+    async def _arrived(self) -> str:
+        """Have at least one event in `_waiting`, or say why none will come: `eof`, `idle` or `lost`."""
+        if self._waiting:
+            return ""
+        if self._chunks is None:
+            raise ConfigurationError("The stream is not open: use it inside 'async with ... as stream:'.")
+        try:
+            async with asyncio.timeout(min(_LINGER, self._idle_timeout) if self._rests else self._idle_timeout):
+                async for chunk in self._chunks:
+                    self._waiting.extend(self._decoder.feed(chunk))
+                    if self._waiting:
+                        return ""
+        except TimeoutError:
+            return "idle"
+        except TransportError:
+            return "lost"
+        return "eof"
+
+    def _note(self, event: m.StreamEvent, data: bytes) -> None:
+        match event:
+            case m.RunEvent(run=run):
+                self._run = run
+            case m.MessageDeltaEvent(delta=delta):
+                self._message(delta.id).add(plain_delta(data))
+            case m.MessageEvent(message=message):
+                self._message(message.id).replace(data, message)
+            case m.RunStepDeltaEvent(delta=delta):
+                self._step(delta.id).add(plain_delta(data))
+            case m.RunStepEvent(step=step):
+                self._step(step.id).replace(data, step)
+            case m.ThreadCreatedEvent(thread=thread):
+                self._thread = thread
+
+    def _message(self, id: str) -> Snapshot[m.Message]:
+        """Return the message's snapshot; one whose beginning was missed starts empty."""
+        if id not in self._messages:
+            base = {"id": id, "thread_id": self._run.thread_id if self._run else "", "role": "assistant"}
+            self._messages[id] = Snapshot(m.Message, base)
+        return self._messages[id]
+
+    def _step(self, id: str) -> Snapshot[m.RunStep]:
+        if id not in self._steps:
+            run_id, thread_id = (self._run.id, self._run.thread_id) if self._run else ("", "")
+            base = {"id": id, "run_id": run_id, "thread_id": thread_id, "type": "", "status": "in_progress"}
+            self._steps[id] = Snapshot(m.RunStep, base | {"step_details": {}})
+        return self._steps[id]
+
+    def _interrupted(self, reason: str) -> StreamInterrupted:
+        run_id = None if self._run is None else self._run.id
+        where = f"Run {run_id} may go on: read it, or wait for it." if run_id else "It never named its run."
+        return StreamInterrupted(
+            f"The stream ended without an end ({reason}) after {self._last_event or 'no event'}. {where}",
+            run_id=run_id,
+            last_event=self._last_event,
+            reason=reason,
+        )

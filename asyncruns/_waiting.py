@@ -1,0 +1,133 @@
+"""Wait for runs to come to rest: when to read each again, for one run or for thousands. Knows no HTTP."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from asyncruns._pacing import poll_interval as next_poll_interval
+from asyncruns.errors import AsyncRunsError, DeadlineExceeded, WaitTimeout, escape_server_text
+from asyncruns.models import Run, RunStatus
+
+logger = logging.getLogger("asyncruns")
+
+_FIRST_POLL = 0.5
+_KNOWN = frozenset(RunStatus)
+
+Read = Callable[[float], Awaitable[tuple[Run, Mapping[str, str]]]]
+"""Reads the run within so many seconds; gives it with the answer's headers."""
+T = TypeVar("T")
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class Deadline:
+    """A moment on the loop's clock, made from the seconds until then."""
+
+    def __init__(self, seconds: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + seconds
+        self.seconds = seconds
+
+    def left(self, share: float = 1.0) -> float:
+        """Return the seconds left, or a share of them; at least a millisecond, so that they can be a timeout."""
+        return max(0.001, (self._end - self._clock()) * share)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the moment has come."""
+        return self._clock() >= self._end
+
+
+@attrs.frozen(kw_only=True)
+class Waited:
+    """How one wait of many ended.
+
+    Attributes:
+        thread_id: The thread.
+        run_id: The run.
+        run: The run at rest. None: it did not come to rest, or could not be read.
+        error: Why. None where there is a run.
+    """
+
+    thread_id: str
+    run_id: str
+    run: Run | None = None
+    error: AsyncRunsError | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Waiter:
+    """How to wait for one run.
+
+    Attributes:
+        run_id: Names the run in errors.
+        read: Reads it.
+        interval: Seconds between two reads. None: what the server asks for, else growing.
+        longest_read: Seconds for one read at most.
+        sleep: Waits between reads.
+        random: Gives a number from 0 up to 1.
+    """
+
+    run_id: str
+    read: Read
+    interval: float | None
+    longest_read: float
+    sleep: Sleep
+    random: Callable[[], float]
+
+    async def rest(self, deadline: Deadline, is_enough: Callable[[Run], bool]) -> Run:
+        """Read the run until *is_enough*, and return it.
+
+        Raises:
+            WaitTimeout: The deadline passed; it carries the run as last seen.
+        """
+        run: Run | None = None
+        interval = _FIRST_POLL / 1.5
+        while not deadline.is_over:
+            try:
+                seen, headers = await self.read(min(deadline.left(), self.longest_read))
+            except DeadlineExceeded:
+                if not deadline.is_over:
+                    raise
+                break
+            self._tell_unknown(seen, run)
+            run = seen
+            if is_enough(run):
+                return run
+            interval = self.interval or next_poll_interval(interval, headers, self.random)
+            await self.sleep(min(interval, deadline.left()))
+        raise self.too_late(deadline, run)
+
+    def too_late(self, deadline: Deadline, run: Run | None) -> WaitTimeout:
+        """Return the error that says so."""
+        seen = f"; it was {run.status} when last seen" if run else ""
+        return WaitTimeout(f"Run {self.run_id} did not come to rest in {deadline.seconds:g} seconds{seen}.", run=run)
+
+    def _tell_unknown(self, run: Run, before: Run | None) -> None:
+        if run.status not in _KNOWN and (before is None or before.status != run.status):
+            status = escape_server_text(run.status, 64)
+            logger.warning("Run %s has the unknown status %s; it counts as still moving.", self.run_id, status)
+
+
+def rests(run: Run) -> bool:
+    """Whether the run is terminal or waits for the caller."""
+    return run.is_terminal or run.status == RunStatus.REQUIRES_ACTION
+
+
+def is_terminal(run: Run) -> bool:
+    """Whether the run will never change again."""
+    return run.is_terminal
+
+
+async def as_they_rest(waits: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T, None]:
+    """Carry all *waits* out at once, and yield what each gives as it comes; leaving early cancels the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        for done in asyncio.as_completed(tasks):
+            yield await done
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

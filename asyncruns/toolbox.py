@@ -1,0 +1,279 @@
+"""Python functions as tools: their description for the model, and their calls when a run requires them."""
+
+import asyncio
+import inspect
+import re
+from base64 import b64decode
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import perf_counter
+from typing import Any, NoReturn, get_type_hints
+
+import attrs
+import cattrs
+import msgspec
+from cattrs.preconf.json import make_converter
+
+from asyncruns import ConfigurationError, FunctionTool, RequiredToolCall, ToolOutput
+
+_MAX_REMEMBERED = 4096
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_CallKey = tuple[str, str, str]
+_ARGUMENT = re.compile(r"^\s+(\w+)(?: \([^)]*\))?: (.+)$|^\s*:param (?:\S+ )?(\w+): (.+)$")
+_NO_VALUE = inspect.Parameter.empty
+
+
+@attrs.frozen(kw_only=True)
+class ToolReport:
+    """One call of a tool, for whoever observes them.
+
+    Attributes:
+        call: What the run asked for.
+        output: What it was answered.
+        error: What the function raised, or why it was not called. None: it returned.
+        seconds: How long it took.
+    """
+
+    call: RequiredToolCall
+    output: str
+    error: BaseException | None
+    seconds: float
+
+
+class Toolbox:
+    """Functions that a run may call; pass `toolbox.tools` to create, and the toolbox to `runs.drive`.
+
+    A function's name, annotations and docstring tell the model what it does and takes. Annotations may be the plain
+    types, dates, `Literal`, enums, `Optional`, lists, dicts, attrs classes, dataclasses and TypedDicts, also nested.
+    Parameters without a default are required. Async functions are awaited; plain ones run in a thread, which a timeout
+    cannot stop: its result is then ignored.
+
+    Whatever goes wrong in a call (unknown tool, arguments that do not fit, an exception, a timeout) becomes an output
+    that the model can read and mend. A call is carried out once for its id, name and arguments: asked again, also
+    while it is under way, it gives the same output, within this toolbox and its last 4,096 calls. A call that nobody
+    waits for any more is cancelled, and forgotten.
+
+    Args:
+        functions: The functions, each with a name of its own.
+        timeout: Seconds for one call.
+        max_concurrency: Calls under way at the same time, over all runs that use this toolbox.
+        observe: Called after each call with a `ToolReport`. What it raises is not caught, and ends the drive in an
+            `ExceptionGroup`.
+
+    Raises:
+        ConfigurationError: A name is not 1 to 64 letters, digits, `_` and `-`, or is given twice, a parameter cannot
+            be described or read, or a limit is not above 0.
+    """
+
+    def __init__(
+        self,
+        functions: Iterable[Callable[..., Any]],
+        *,
+        timeout: float = 60.0,
+        max_concurrency: int = 8,
+        observe: Callable[[ToolReport], None] | None = None,
+    ) -> None:
+        self._tools: dict[str, _Tool] = {}
+        for function in functions:
+            tool = _Tool(function)
+            if tool.name in self._tools:
+                raise ConfigurationError(f"Two tools are named {tool.name!r}.")
+            self._tools[tool.name] = tool
+        if not (timeout > 0 and max_concurrency > 0):
+            raise ConfigurationError("timeout and max_concurrency must be above 0.")
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(max_concurrency)
+        self._observe = observe
+        self._known: OrderedDict[_CallKey, _Shared] = OrderedDict()
+
+    @property
+    def tools(self) -> tuple[FunctionTool, ...]:
+        """The functions as tools, for `tools=` of create."""
+        return tuple(tool.description for tool in self._tools.values())
+
+    async def outputs(self, calls: Sequence[RequiredToolCall]) -> list[ToolOutput]:
+        """Carry the calls of one required action out, concurrently, and return their outputs in the same order."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._once(call)) for call in calls]
+        return [{"tool_call_id": call.id, "output": task.result()} for call, task in zip(calls, tasks, strict=True)]
+
+    async def _once(self, call: RequiredToolCall) -> str:
+        key = call.id, call.name, call.arguments
+        shared = self._known.get(key)
+        if shared is None:
+            shared = self._known[key] = _Shared(asyncio.ensure_future(self._called(call)))
+            if len(self._known) > _MAX_REMEMBERED:
+                self._known.popitem(last=False)
+        try:
+            return await shared.wait()
+        finally:
+            if not shared.is_of_use and self._known.get(key) is shared:
+                del self._known[key]
+
+    async def _called(self, call: RequiredToolCall) -> str:
+        error: BaseException | None = None
+        async with self._free:
+            begun = perf_counter()
+            scope = asyncio.timeout(self._timeout)
+            try:
+                async with scope:
+                    output = await self._tool(call).call(call.arguments)
+            except asyncio.CancelledError as caught:
+                if _is_being_cancelled():
+                    raise
+                error, output = caught, _error("The tool was cancelled.")
+            except Exception as caught:
+                late = f"The tool did not answer in {self._timeout:g} seconds."
+                error, output = caught, _error(late if scope.expired() else _told(caught))
+            seconds = perf_counter() - begun
+        if self._observe is not None:
+            self._observe(ToolReport(call=call, output=output, error=error, seconds=seconds))
+        return output
+
+    def _tool(self, call: RequiredToolCall) -> "_Tool":
+        try:
+            return self._tools[call.name]
+        except KeyError:
+            known = ", ".join(self._tools) or "none"
+            raise _BadArgumentsError(f"There is no tool {call.name!r}; the tools are: {known}.") from None
+
+
+@attrs.define
+class _Shared:
+    """A call under way or done, and how many wait for it; the last one to leave cancels it."""
+
+    task: asyncio.Task[str]
+    waiting: int = 0
+
+    @property
+    def is_of_use(self) -> bool:
+        return not self.task.done() or not (self.task.cancelled() or self.task.exception())
+
+    async def wait(self) -> str:
+        self.waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self.waiting -= 1
+            if not self.waiting and not self.task.done():
+                self.task.cancel()
+                await asyncio.wait([self.task])
+
+
+class _BadArgumentsError(Exception):
+    """A call that cannot be carried out; its text is written for the model."""
+
+
+class _Tool:
+    """One function: its description, and how to call it with JSON arguments."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = getattr(function, "__name__", "")
+        if not _NAME.fullmatch(self.name):
+            raise ConfigurationError(f"A tool's name is 1 to 64 letters, digits, '_' and '-', not {self.name!r}.")
+        self._function = function
+        self._hints = _parameters(function)
+        doc = inspect.getdoc(function) or ""
+        self.description = FunctionTool(
+            name=self.name,
+            description=doc.split("\n\n")[0].replace("\n", " ").strip() or None,
+            parameters=_schema(self.name, self._hints, _argument_texts(doc)),
+        )
+
+    async def call(self, arguments: str) -> str:
+        values = self._structured(arguments)
+        if inspect.iscoroutinefunction(self._function):
+            result = await self._function(**values)
+        else:
+            result = await asyncio.to_thread(self._function, **values)
+            if inspect.isawaitable(result):  # A plain wrapper around an async function.
+                result = await result
+        if isinstance(result, str):
+            result.encode()  # Raises for a lone surrogate, which could not be submitted.
+            return result
+        return "" if result is None else msgspec.json.encode(result).decode()
+
+    def _structured(self, arguments: str) -> dict[str, Any]:
+        try:
+            plain = msgspec.json.decode(arguments or "{}")
+        except msgspec.DecodeError as error:
+            raise _BadArgumentsError(f"The arguments are not valid JSON: {error}.") from None
+        if not isinstance(plain, dict):
+            raise _BadArgumentsError("The arguments must be a JSON object.")
+        problems = [f"there is no parameter {name!r}" for name in plain.keys() - self._hints.keys()]
+        values = {}
+        for name, (hint, default) in self._hints.items():
+            if name in plain:
+                try:
+                    msgspec.convert(plain[name], hint)  # Strict, as the schema says; cattrs would take "no" for True.
+                    values[name] = _CONVERTER.structure(plain[name], hint)
+                except msgspec.ValidationError as error:
+                    problems.append(f"{name}: {error}")
+                except Exception as error:
+                    problems += cattrs.transform_error(error, name, lambda found, _: str(found))
+            elif default is _NO_VALUE:
+                problems.append(f"the parameter {name!r} is missing")
+        if problems:
+            raise _BadArgumentsError(f"The arguments do not fit: {'; '.join(problems)}.")
+        return values
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the function's parameters: name -> (annotation, default)."""
+    try:
+        hints = get_type_hints(function)
+    except Exception as error:
+        raise ConfigurationError(f"The annotations of {function!r} cannot be read: {error}") from None
+    parameters = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigurationError(f"A tool takes its parameters by name; {name!r} of {function!r} is not such.")
+        parameters[name] = hints.get(name, Any), parameter.default
+    return parameters
+
+
+def _schema(name: str, parameters: Mapping[str, tuple[Any, Any]], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON schema of the arguments, by msgspec's rules for types."""
+    columns: list[Any] = [
+        (key, hint) if default is _NO_VALUE else (key, hint, default) for key, (hint, default) in parameters.items()
+    ]
+    try:
+        struct = msgspec.defstruct("Arguments", columns, kw_only=True, forbid_unknown_fields=True)
+        (whole,), parts = msgspec.json.schema_components([struct], ref_template="#/$defs/{name}")
+        for hint, _ in parameters.values():
+            _CONVERTER.get_structure_hook(hint)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"The parameters of {name!r} cannot be described: {error}") from None
+    schema: dict[str, Any] = parts.pop(whole["$ref"].removeprefix("#/$defs/"))
+    schema.pop("title", None)
+    for key, text in texts.items():
+        if key in schema["properties"]:
+            schema["properties"][key]["description"] = text
+    return schema | {"$defs": parts} if parts else schema
+
+
+def _argument_texts(doc: str) -> dict[str, str]:
+    """Read what a docstring says of each parameter, in Google's or Sphinx's style, a line each."""
+    found = filter(None, map(_ARGUMENT.match, doc.splitlines()))
+    return {match[1] or match[3]: (match[2] or match[4]).strip() for match in found}
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, _BadArgumentsError) else f"{type(error).__name__}: {error}"
+
+
+def _error(text: str) -> str:
+    return msgspec.json.encode({"error": text.encode(errors="backslashreplace").decode()}).decode()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _refuse(hint: Any) -> NoReturn:
+    raise TypeError(f"{hint} cannot be made from JSON")
+
+
+_CONVERTER = make_converter(forbid_extra_keys=True, structure_fallback_factory=_refuse)
+_CONVERTER.register_structure_hook(bytes, lambda value, _: b64decode(value))

@@ -1,0 +1,145 @@
+"""Requests take turns, and everybody waits when the server says so."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from asyncruns import ConfigurationError, RateLimit, RetryPolicy
+from asyncruns._rate_limit import parse_reset
+
+RUN = {"id": "run_1", "thread_id": "thread_1", "status": "completed", "created_at": 1}
+
+
+class Clock:
+    """The event loop's time, moved by sleeping alone."""
+
+    def __init__(self, limit: RateLimit, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.naps: list[float] = []
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+        limit.sleep = self.sleep
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> Callable[[RateLimit], Clock]:
+    """Give the test a way to put a limit on a clock of its own."""
+    return lambda limit: Clock(limit, monkeypatch)
+
+
+async def test_turns_are_evenly_spread(clocked: Callable[[RateLimit], Clock]) -> None:
+    """With 60 requests a minute, each turn comes a second after the one before."""
+    limit = RateLimit(60)
+    clock = clocked(limit)
+    for _ in range(4):
+        await limit.turn()
+    assert clock.naps == [1.0, 1.0, 1.0]
+
+
+async def test_no_limit_gives_every_turn_at_once(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Without a number and without trouble nobody waits."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    for _ in range(100):
+        await limit.turn()
+        limit.note(200, {"x-ratelimit-remaining-requests": "7"}, 0.0)
+    assert clock.naps == []
+
+
+async def test_refusal_makes_everybody_wait(clocked: Callable[[RateLimit], Clock]) -> None:
+    """A 429 holds back the next request of anybody as long as the server asks, and spreads those after it."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    limit.note(429, {"retry-after": "7"}, 0.0)
+    await limit.turn()
+    assert clock.naps == [7.0]
+    await limit.turn()
+    assert clock.naps[1] == pytest.approx(0.05)
+    assert limit.refusals == 1
+    assert limit.closed_until == 1007.0
+
+
+async def test_intervals_widen_and_narrow(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Each refusal doubles the interval, and success brings it back to nothing in the end."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    for _ in range(4):
+        limit.note(429, {}, 0.0)
+    await limit.turn()
+    await limit.turn()
+    assert clock.naps == [1.0, pytest.approx(0.4)]
+    for _ in range(200):
+        limit.note(200, {}, 0.0)
+    await limit.turn()
+    clock.naps.clear()
+    await limit.turn()
+    assert clock.naps == []
+
+
+async def test_nothing_left_waits_for_the_reset(clocked: Callable[[RateLimit], Clock]) -> None:
+    """A server that says none is left and when it begins anew is believed."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}
+    limit.note(200, headers, 0.0)
+    await limit.turn()
+    assert clock.naps == [90.0]
+    limit.note(200, {**headers, "x-ratelimit-reset-requests": "later"}, 0.0)
+    await limit.turn()
+    assert clock.naps == [90.0]
+
+
+async def test_refusal_reaches_those_who_already_wait(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Who was waiting for a turn when the refusal came waits for its end as well."""
+    limit = RateLimit(60)
+    clock = clocked(limit)
+    await limit.turn()
+
+    async def nap_and_be_refused(seconds: float) -> None:
+        limit.sleep = clock.sleep
+        await clock.sleep(seconds)
+        limit.note(429, {"retry-after": "10"}, 0.0)
+
+    limit.sleep = nap_and_be_refused
+    await limit.turn()
+    assert clock.naps == [1.0, 10.0]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("inf"), True, "60"])
+def test_wrong_numbers_are_refused(wrong: object) -> None:
+    """A limit that is no number above 0 is a wrong setting."""
+    with pytest.raises(ConfigurationError, match="requests_per_minute"):
+        RateLimit(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("6m0s", 360.0), ("76ms", 0.076), ("1s", 1.0), ("1h2m3s", 3723.0), ("", None), ("soon", None), ("1.5s", 1.5)],
+)
+def test_reset_is_a_go_duration(text: str, seconds: float | None) -> None:
+    """The reset is read as servers write it, and anything else counts as not said."""
+    assert parse_reset(text) == seconds
+
+
+async def test_session_takes_turns_and_listens(server, open_session) -> None:  # type: ignore[no-untyped-def]
+    """A session's calls take turns, retries too, and its answers are listened to."""
+    server.reply({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "3"})
+    server.reply(RUN, times=2)
+    limit = RateLimit(600)
+    naps: list[float] = []
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+        limit._next = limit.closed_until = 0.0
+
+    limit.sleep = nap
+    session = await open_session(server, rate_limit=limit, retry=RetryPolicy(max_attempts=2))
+    await session.runs.retrieve("thread_1", "run_1")
+    assert limit.refusals == 1
+    assert 2.9 < naps[0] <= 3.0
+    await session.runs.retrieve("thread_1", "run_1")
+    assert len(server.requests) == 3
