@@ -6,8 +6,7 @@ from typing import NoReturn, TypeVar
 from asyncruns.emulator import _objects
 from asyncruns.emulator._errors import Refusal, not_found
 from asyncruns.emulator._lifecycle import Lifecycle
-from asyncruns.emulator._samples import without_content
-from asyncruns.emulator._store import Body, Listing, Message, Resource, Run, Step, Store, Thread
+from asyncruns.emulator._store import Body, Listener, Listing, Message, Resource, Run, Step, Store, Thread
 from asyncruns.emulator._validation import PageQuery
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -50,23 +49,30 @@ class Api:
         self.store.threads.remove(self.thread(thread_id))
         return {"id": thread_id, "object": "thread.deleted", "deleted": True}
 
-    def create_run(self, thread_id: str, request: Body) -> Run:
-        """Start a run on a thread that has no active one, after adding its additional messages."""
+    def create_run(self, thread_id: str, request: Body, listener: Listener | None = None) -> Run:
+        """Start a run on a thread that has no active one, after adding its additional messages.
+
+        *listener* is told of the run's events, the first ones before this returns.
+        """
         thread = self.thread(thread_id)
         if thread.active is not None:
             raise Refusal(f"Thread {thread.id} already has an active run {thread.active.id}.")
         self._add_messages(thread, request.get("additional_messages"))
         body = _objects.run_body(self.store.new_id("run"), thread.id, self._now(), request)
         run = self.store.add_run(thread, body)
+        run.listener = listener
         self.lifecycle.begin(run)
         return run
 
-    def create_thread_and_run(self, request: Body) -> Run:
-        """Make a thread and start a run on it."""
-        thread = dict(request.get("thread") or {})
+    def create_thread_and_run(self, request: Body, listener: Listener | None = None) -> Run:
+        """Make a thread and start a run on it; *listener* is told of both."""
+        asked = dict(request.get("thread") or {})
         if request.get("tool_resources"):
-            thread["tool_resources"] = request["tool_resources"]
-        return self.create_run(self.create_thread(thread).id, request)
+            asked["tool_resources"] = request["tool_resources"]
+        thread = self.create_thread(asked)
+        if listener is not None:
+            listener("thread.created", thread)
+        return self.create_run(thread.id, request, listener)
 
     def cancel_run(self, thread_id: str, run_id: str) -> Run:
         """Begin to cancel a run."""
@@ -74,10 +80,10 @@ class Api:
         self.lifecycle.cancel(run)
         return run
 
-    def submit_tool_outputs(self, thread_id: str, run_id: str, request: Body) -> Run:
-        """Hand a run the outputs it waits for."""
+    def submit_tool_outputs(self, thread_id: str, run_id: str, request: Body, listener: Listener | None = None) -> Run:
+        """Hand a run the outputs it waits for; *listener* is told of its events from then on."""
         run = self.run(thread_id, run_id)
-        self.lifecycle.submit(run, request["tool_outputs"])
+        self.lifecycle.submit(run, request["tool_outputs"], listener)
         return run
 
     def create_message(self, thread_id: str, request: Body) -> Message:
@@ -124,13 +130,6 @@ def list_resources(
     after, before = (None if id is None else listing.get(id) or _refuse(kind, id) for id in (query.after, query.before))
     keep = None if run_id is None else (lambda item: isinstance(item, Message) and item.run_id == run_id)
     return listing.page(limit=query.limit, order=query.order, after=after, before=before, keep=keep)
-
-
-def shown_step(step: Step, *, with_content: bool) -> Resource:
-    """Return *step*, or a copy whose file search results hide their content as they do unless asked for."""
-    if with_content or not step.searched:
-        return step
-    return Resource(step.id, step.place, without_content(step.body))
 
 
 def _refuse(kind: str, id: str) -> NoReturn:

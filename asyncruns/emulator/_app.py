@@ -1,14 +1,18 @@
 """The web application: routes, the reading of requests, and the writing of answers."""
 
+import functools
 import math
 from typing import Any
 
 from aiohttp import web
 
-from asyncruns.emulator._api import Api, list_resources, modify, shown_step
+from asyncruns.emulator._answers import LiveAnswer, answer, live_events
+from asyncruns.emulator._api import Api, list_resources, modify
 from asyncruns.emulator._errors import Refusal
-from asyncruns.emulator._gate import Gate, answer
+from asyncruns.emulator._feed import Feed
+from asyncruns.emulator._gate import Gate
 from asyncruns.emulator._json import decode, encode
+from asyncruns.emulator._samples import shown_step
 from asyncruns.emulator._store import Body, Listing, Resource, Run
 from asyncruns.emulator._validation import check_include, check_page, check_request
 
@@ -20,7 +24,7 @@ _LONGEST_POLL = 5.0
 def make_app(api: Api, gate: Gate, *, prefix: str, has_thread_listing: bool) -> web.Application:
     """Return the application that serves *api* under *prefix*."""
     app = web.Application(client_max_size=MAX_BODY, middlewares=[gate.middleware()])
-    routes = _Routes(api)
+    routes = _Routes(api, gate)
     threads = f"{prefix}/threads"
     thread = f"{threads}/{{thread_id}}"
     run = f"{thread}/runs/{{run_id}}"
@@ -55,8 +59,9 @@ def make_app(api: Api, gate: Gate, *, prefix: str, has_thread_listing: bool) -> 
 class _Routes:
     """One method for each operation: read the request, ask the api, write the answer."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, gate: Gate) -> None:
         self._api = api
+        self._gate = gate
 
     async def create_thread(self, request: web.Request) -> web.Response:
         body = await _body(request, "create_thread", may_be_empty=True)
@@ -75,14 +80,17 @@ class _Routes:
     async def delete_thread(self, request: web.Request) -> web.Response:
         return answer(encode(self._api.delete_thread(**request.match_info)))
 
-    async def create_thread_and_run(self, request: web.Request) -> web.Response:
+    async def create_thread_and_run(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, "create_thread_and_run")
-        return self._show_run(self._api.create_thread_and_run(body))
+        feed = _feed(body)
+        return self._begun(request, self._api.create_thread_and_run(body, feed), feed)
 
-    async def create_run(self, request: web.Request) -> web.Response:
-        check_include(request.query)
+    async def create_run(self, request: web.Request) -> web.StreamResponse:
+        with_content = check_include(request.query)
         body = await _body(request, "create_run")
-        return self._show_run(self._api.create_run(**request.match_info, request=body))
+        feed = _feed(body, with_content=with_content)
+        run = self._api.create_run(**request.match_info, request=body, listener=feed)
+        return self._begun(request, run, feed)
 
     async def list_runs(self, request: web.Request) -> web.Response:
         return self._page(request, self._api.thread(**request.match_info).runs, "run")
@@ -97,9 +105,11 @@ class _Routes:
     async def cancel_run(self, request: web.Request) -> web.Response:
         return self._show_run(self._api.cancel_run(**request.match_info))
 
-    async def submit_tool_outputs(self, request: web.Request) -> web.Response:
+    async def submit_tool_outputs(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, "submit_tool_outputs")
-        return self._show_run(self._api.submit_tool_outputs(**request.match_info, request=body))
+        feed = _feed(body)
+        run = self._api.submit_tool_outputs(**request.match_info, request=body, listener=feed)
+        return self._begun(request, run, feed)
 
     async def list_steps(self, request: web.Request) -> web.Response:
         with_content = check_include(request.query)
@@ -136,6 +146,13 @@ class _Routes:
         data, has_more = list_resources(listing, kind, check_page(request.query), run_id=run_id)
         return _show_page(data, has_more=has_more)
 
+    def _begun(self, request: web.Request, run: Run, feed: Feed | None) -> web.StreamResponse:
+        """Answer with a run, or with its events if there is a feed for them."""
+        if feed is None:
+            return self._show_run(run)
+        is_wanted = functools.partial(self._gate.is_wanted, request)
+        return LiveAnswer(run, feed, live_events(self._api.lifecycle, run, feed, is_wanted))
+
     def _show_run(self, run: Run) -> web.Response:
         """Answer with a run; one that moves by itself says when to look again."""
         seconds = self._api.lifecycle.next_transition(run)
@@ -166,6 +183,11 @@ async def _body(request: web.Request, rules: str, *, may_be_empty: bool = False)
     except ValueError as error:
         raise Refusal(f"We could not parse the JSON body of your request: {error}.") from None
     return check_request(rules, value)
+
+
+def _feed(request: Body, *, with_content: bool = False) -> Feed | None:
+    """Return a new feed if a request asks for a live run."""
+    return Feed(with_content=with_content) if request.get("stream") else None
 
 
 def _show(resource: Resource) -> web.Response:

@@ -4,13 +4,20 @@ import asyncio
 import hmac
 import secrets
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from asyncruns.emulator._answers import Cut, LiveAnswer, hang_up, send
 from asyncruns.emulator._errors import Refusal
+from asyncruns.emulator._faults import PUBLISHED, Profile
+from asyncruns.emulator._feed import DONE, Event
+from asyncruns.emulator._json import decode, encode
 
 _MAX_RECORDED = 100_000
 
@@ -25,11 +32,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def answer(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a JSON response."""
-    return web.Response(body=body, status=status, headers={"Content-Type": "application/json", **(headers or {})})
-
-
 @dataclass(slots=True)
 class Gate:
     """The middleware around all operations.
@@ -37,12 +39,16 @@ class Gate:
     Args:
         api_key: The one key that opens the emulator.
         delay: Seconds of latency added to each answer.
+        profile: How the answers differ from the published ones.
+        is_open: Whether live runs are sent; they end soon after it becomes false.
         requests: Method and path with query of each request received; the oldest half of 100,000 is dropped.
         request_count: Number of all requests received.
     """
 
     api_key: str
     delay: float = 0.0
+    profile: Profile = PUBLISHED
+    is_open: bool = True
     requests: list[tuple[str, str]] = field(default_factory=list)
     request_count: int = 0
 
@@ -58,6 +64,8 @@ class Gate:
             response = await self._answered(request, handler)
             response.headers["x-request-id"] = f"req_{secrets.token_hex(16)}"
             response.headers["openai-processing-ms"] = str(int((time.perf_counter() - began) * 1000))
+            if isinstance(response, LiveAnswer):
+                await self._send(request, response)
             return response
 
         return pass_gate
@@ -69,14 +77,41 @@ class Gate:
             del self.requests[: _MAX_RECORDED // 2]
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        profile = self.profile
         try:
             self._admit(request)
-            return await handler(request)
+            return _reshaped(profile, await profile.serve(request, handler))
         except Refusal as refusal:
-            return answer(refusal.json(), status=refusal.status)
+            return profile.refuse(refusal)
+        except Cut as cut:
+            await hang_up(request, reset=cut.reset)
+            return web.Response()
         except web.HTTPException as error:
-            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-            return answer(_routing_refusal(request, error).json(), status=error.status, headers=allow)
+            response = profile.refuse(_routing_refusal(request, error))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+
+    async def _send(self, request: web.Request, live: LiveAnswer) -> None:
+        """Send a live run in the profile's manner, until it ends, the client is gone, or the gate closes."""
+        profile = self.profile
+
+        async def as_shown() -> AsyncGenerator[Event]:
+            async for event in live.events:
+                yield _reshaped_event(profile, event)
+
+        async def while_wanted() -> AsyncGenerator[bytes]:
+            async with aclosing(as_shown()) as events, aclosing(profile.relay(events)) as chunks:
+                async for chunk in chunks:
+                    if not self.is_wanted(request):
+                        return
+                    yield chunk
+
+        await send(request, live, while_wanted())
+
+    def is_wanted(self, request: web.Request) -> bool:
+        """Return whether more of a live run can be sent."""
+        return self.is_open and request.transport is not None and not request.transport.is_closing()
 
     def _admit(self, request: web.Request) -> None:
         """Refuse web pages (Origin, DNS rebinding by Host) and those without the key."""
@@ -102,6 +137,30 @@ class Gate:
             )
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.api_key.encode()):
             raise Refusal("Incorrect API key provided.", status=401, code="invalid_api_key")
+
+
+def _reshaped(profile: Profile, response: web.StreamResponse) -> web.StreamResponse:
+    """Return a complete answer as the profile shows it; live ones are reshaped event by event."""
+    if profile.reshape is None and profile.repage is None:
+        return response
+    if not isinstance(response, web.Response) or response.status != 200:
+        return response
+    value = decode(cast("bytes", response.body))
+    if profile.reshape is not None:
+        if "data" in value:
+            value["data"] = [profile.reshape(item) for item in value["data"]]
+        else:
+            value = profile.reshape(value)
+    if profile.repage is not None and "data" in value:
+        value = profile.repage(value)
+    response.body = encode(value)
+    return response
+
+
+def _reshaped_event(profile: Profile, event: Event) -> Event:
+    if profile.reshape is None or profile.only_json or event == DONE:
+        return event
+    return Event(event.name, encode(profile.reshape(decode(event.data))))
 
 
 def _routing_refusal(request: web.Request, error: web.HTTPException) -> Refusal:

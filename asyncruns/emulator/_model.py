@@ -1,5 +1,6 @@
 """How the emulated model takes its turn: the tools it chooses, the texts it reads, where its reply is cut."""
 
+from asyncruns.emulator._script import Script
 from asyncruns.emulator._store import Body, Message, Run
 
 
@@ -48,16 +49,20 @@ def count(texts: list[str]) -> int:
     return sum(len(text.split()) for text in texts)
 
 
-def cut(run: Body, ordered: str, words: str, prompt_tokens: int) -> tuple[str, str, Body | None]:
-    """Return status, text and incomplete details of a reply under the run's limits and orders."""
+def cut(run: Body, script: Script, words: str, prompt_tokens: int) -> tuple[str, str, Body | None]:
+    """Return status, text and incomplete details of a reply under the run's limits and its script."""
     most_prompt, most_completion = run["max_prompt_tokens"], run["max_completion_tokens"]
-    if ordered == "failed":
-        return "failed", "", None
+    is_told = script.text is not None
+    if script.text is not None:
+        words = "".join(script.text)
+    if script.outcome == "failed":
+        return "failed", words if is_told else "", None
     if most_prompt is not None and prompt_tokens > most_prompt:
         return "incomplete", "", {"reason": "max_prompt_tokens"}
     tokens = words.split()
     if most_completion is not None and len(tokens) > most_completion:
         return "incomplete", " ".join(tokens[: int(most_completion)]), {"reason": "max_completion_tokens"}
-    if ordered == "incomplete":
-        return "incomplete", " ".join(tokens[: len(tokens) // 2]), {"reason": "max_completion_tokens"}
+    if script.outcome == "incomplete":
+        said = words if is_told else " ".join(tokens[: len(tokens) // 2])
+        return "incomplete", said, {"reason": script.incomplete_reason}
     return "completed", words, None

@@ -1,10 +1,11 @@
 """What the emulated model says: replies, tool calls and their outputs, always the same for the same input."""
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from asyncruns.emulator._json import encode
-from asyncruns.emulator._store import Body
+from asyncruns.emulator._store import Body, Resource, Step
 
 _OPENINGS = (
     "Here is what I found.",
@@ -51,6 +52,12 @@ def function_call(id: str, function: Body) -> Body:
     return {"id": id, "type": "function", "function": called}
 
 
+def scripted_call(id: str, name: str, arguments: Mapping[str, object] | str) -> Body:
+    """Return a call of the function *name* with these arguments, not answered yet."""
+    text = arguments if isinstance(arguments, str) else encode(arguments).decode()
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": text, "output": None}}
+
+
 def code_call(id: str) -> Body:
     """Return a code interpreter call that has not run yet."""
     code = {"input": "print(6 * 7)", "outputs": []}
@@ -75,10 +82,21 @@ def with_outcome(call: Body) -> Body:
     return call
 
 
-def without_content(step: Body) -> Body:
-    """Return the body of a file search step whose results show no content."""
-    calls = [_search_without_content(call) for call in step["step_details"]["tool_calls"]]
-    return {**step, "step_details": {**step["step_details"], "tool_calls": calls}}
+def code_outputs(call: Body) -> list[Body]:
+    """Return what a code interpreter call will have printed, as a delta adds it; nothing for other calls."""
+    if call["type"] != "code_interpreter":
+        return []
+    outputs = with_outcome(call)["code_interpreter"]["outputs"]
+    return [{"index": index, **output} for index, output in enumerate(outputs)]
+
+
+def shown_step(step: Step, *, with_content: bool) -> Resource:
+    """Return *step*, or a copy whose file search results hide their content as they do unless asked for."""
+    if with_content or not step.searched:
+        return step
+    details = step.body["step_details"]
+    calls = [_search_without_content(call) for call in details["tool_calls"]]
+    return Resource(step.id, step.place, {**step.body, "step_details": {**details, "tool_calls": calls}})
 
 
 def _search_without_content(call: Body) -> Body:

@@ -1,7 +1,7 @@
 """`Emulator`: the local server with everything that tests and benchmarks turn on it."""
 
 import secrets
-from collections import deque
+from collections.abc import Callable
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -12,8 +12,10 @@ from asyncruns.emulator import _filling
 from asyncruns.emulator._api import Api
 from asyncruns.emulator._app import make_app
 from asyncruns.emulator._clock import Clock, RunningClock
+from asyncruns.emulator._faults import profile_named
 from asyncruns.emulator._gate import Gate, is_loopback
-from asyncruns.emulator._lifecycle import OUTCOMES, Lifecycle, Outcome
+from asyncruns.emulator._lifecycle import Lifecycle
+from asyncruns.emulator._script import Script, Scripts
 from asyncruns.emulator._store import Body, Store
 
 
@@ -21,7 +23,10 @@ class Emulator:
     """A real local server for the threads/runs protocol, for tests, demos and benchmarks.
 
     It listens on the loopback interface alone and keeps everything in memory. Runs move along its clock:
-    each transition takes `pace` seconds, and a run that is not at rest after ten minutes expires. What it
+    each transition takes `pace` seconds, and a run that is not at rest after ten minutes expires. Live runs
+    (`stream: true`) are sent as the clock goes: on a running clock in real time, the deltas spread evenly over
+    their step; how a `ManualClock` goes is told there. What everybody else reads meanwhile agrees with what was
+    sent, and a client that leaves does not stop its run. What the emulator
     generates depends on the seed and the requests, never on chance.
 
     Args:
@@ -33,9 +38,10 @@ class Emulator:
         pace: Seconds from one transition of a run to the next.
         prefix: Path below which the protocol is mounted, such as `/v1` or `/openai`.
         has_thread_listing: Whether `GET /threads` exists, as at Azure, or not, as at OpenAI.
+        profile: Which of `PROFILES` to show. None: the published behaviour.
 
     Raises:
-        ValueError: The host is not a loopback address.
+        ValueError: The host is not a loopback address, or there is no such profile.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Emulator:
         pace: float = 0.05,
         prefix: str = "/v1",
         has_thread_listing: bool = True,
+        profile: str | None = None,
     ) -> None:
         if not is_loopback(host):
             raise ValueError(f"the emulator listens on loopback addresses only, not on {host!r}")
@@ -60,9 +67,10 @@ class Emulator:
         self._has_thread_listing = has_thread_listing
         self._store = Store(Random(seed))
         self._filling_random = Random(f"filling {seed}")
-        self._outcomes: deque[Outcome] = deque()
-        self._lifecycle = Lifecycle(self._store, self.clock, pace, seed, self._outcomes)
+        self._scripts = Scripts()
+        self._lifecycle = Lifecycle(self._store, self.clock, pace, seed, self._scripts)
         self._gate = Gate(self.api_key)
+        self.profile = profile
         self._runner: web.AppRunner | None = None
         self._bound_port = 0
 
@@ -113,6 +121,20 @@ class Emulator:
     def delay(self, seconds: float) -> None:
         self._gate.delay = seconds
 
+    @property
+    def profile(self) -> str | None:
+        """Which of `PROFILES` the emulator shows from the next request on; None is the published behaviour.
+
+        Raises:
+            ValueError: It is set to a profile that does not exist.
+        """
+        return self._profile
+
+    @profile.setter
+    def profile(self, name: str | None) -> None:
+        self._gate.profile = profile_named(name)
+        self._profile = name
+
     async def start(self) -> None:
         """Listen; threads and runs from before a stop are still there.
 
@@ -135,28 +157,40 @@ class Emulator:
         except BaseException:
             await runner.cleanup()
             raise
+        self._gate.is_open = True
         self._bound_port = runner.addresses[0][1]
         self._runner = runner
 
     async def stop(self) -> None:
-        """Close all connections and the port; stopping twice does no harm."""
+        """Close all connections and the port, live runs included; stopping twice does no harm."""
         runner, self._runner = self._runner, None
+        self._gate.is_open = False
         if runner is not None:
             await runner.cleanup()
 
-    def next_outcome(self, status: str, *, last_error: Body | None = None) -> None:
-        """Decide how the next run to be created will end; several calls line up.
+    def script(
+        self, script: Script, *, thread_id: str | None = None, when: Callable[[Body], bool] | None = None
+    ) -> None:
+        """Decide what the next run to be created will do; several scripts line up.
 
         Args:
-            status: `completed`, `failed`, `incomplete` or `expired` (it stays in progress until then).
+            script: What it does; one run takes it.
+            thread_id: Only a run on this thread takes it.
+            when: Only a run takes it for whose new body, as plain JSON values, this is true.
+        """
+        self._scripts.add(script, thread_id, when)
+
+    def next_outcome(self, status: str, *, last_error: Body | None = None) -> None:
+        """Decide how the next run to be created will end, short for a script of that outcome.
+
+        Args:
+            status: `completed`, `failed`, `incomplete` or `expired` (it calls no tools and stays in progress).
             last_error: What a failed run says, `{"code": ..., "message": ...}`. None: a server error.
 
         Raises:
             ValueError: There is no such outcome.
         """
-        if status not in OUTCOMES:
-            raise ValueError(f"an outcome is one of {', '.join(OUTCOMES)}, not {status!r}")
-        self._outcomes.append(Outcome(status, last_error))
+        self.script(Script(outcome=status, last_error=last_error))
 
     def fill(self, *, threads: int = 100, runs_per_thread: int = 20, since: int = _filling.SINCE) -> list[str]:
         """Add finished histories: runs of all terminal statuses with their steps and messages.

@@ -4,7 +4,7 @@ import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator
 from random import Random
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from asyncruns.emulator._json import decode, encode
 
@@ -142,17 +142,50 @@ class Listing(Generic[ResourceT]):
         return (data if order == "asc" else data[::-1]), high - low > limit
 
 
-class Run(Resource):
-    """A run, its steps, and what is still to happen to it."""
+# Who is told of a live run's events: the event's name, and the object or delta it is about.
+Listener: TypeAlias = Callable[[str, Resource | Body], None]
 
-    __slots__ = ("due", "expires", "life", "open_message", "open_step", "steps", "thread")
+
+class Player(Protocol):
+    """What a run asks of those who play it."""
+
+    def seconds(self, state: str, /) -> float:
+        """Return seconds that the run spends in *state*."""
+        ...
+
+    def be_cancelled(self, run: "Run", /) -> Life:
+        """Bring a run that is being cancelled to its end."""
+        ...
+
+
+class Run(Resource):
+    """A run, its steps, and what is still to happen to it.
+
+    A run moves at `due`; its status, or that of its open step, changes at `turns_at` where that is later.
+    """
+
+    __slots__ = (
+        "due",
+        "expires",
+        "life",
+        "listener",
+        "open_message",
+        "open_step",
+        "player",
+        "steps",
+        "thread",
+        "turns_at",
+    )
 
     def __init__(self, thread: "Thread", id: str, place: tuple[int, int], source: Body | Form) -> None:
         super().__init__(id, place, source)
         self.thread = thread
         self.steps: Listing[Step] = Listing()
         self.life: Life | None = None
+        self.player: Player | None = None
+        self.listener: Listener | None = None
         self.due: float | None = None
+        self.turns_at: float | None = None
         self.expires = 0.0
         self.open_step: Step | None = None
         self.open_message: Message | None = None

@@ -1,4 +1,4 @@
-"""A pytest fixture; in your conftest.py: `from asyncruns.emulator.fixtures import emulator`."""
+"""A pytest fixture, for pytest-asyncio; in your conftest.py: `from asyncruns.emulator.fixtures import emulator`."""
 
 from collections.abc import AsyncIterator
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from asyncruns.emulator import Script
+
 openai = pytest.importorskip("openai", reason="the official client is the second judge of the emulator")
 
 pytestmark = [
@@ -119,3 +121,109 @@ async def test_wrong_key(emulator):
         with pytest.raises(openai.AuthenticationError) as caught:
             await client.beta.threads.create()
     assert (caught.value.code, caught.value.type) == ("invalid_api_key", "invalid_request_error")
+
+
+class Notebook(openai.AsyncAssistantEventHandler):
+    """Writes down what the official stream helper calls back with."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts, self.calls, self.notes = [], {}, []
+
+    async def on_text_delta(self, delta, snapshot):
+        self.texts.append(delta.value)
+        assert snapshot.value == "".join(self.texts)
+
+    async def on_tool_call_done(self, tool_call):
+        # The helper calls this again with the same call whenever a later step ends.
+        self.calls[tool_call.id] = tool_call
+
+    async def on_run_step_done(self, run_step):
+        self.notes.append(run_step.type)
+
+    async def on_message_done(self, message):
+        self.notes.append(message.content[0].text.value)
+
+    async def on_end(self):
+        self.notes.append("end")
+
+
+async def test_streams_text(official):
+    """The official stream helper reads a live run to its end, its text and its final objects."""
+    thread = await official.create(messages=[{"role": "user", "content": "hello there"}])
+    async with official.runs.stream(thread_id=thread.id, assistant_id="asst_1") as stream:
+        text = "".join([piece async for piece in stream.text_deltas])
+        run = await stream.get_final_run()
+    [message] = await stream.get_final_messages()
+    assert run.status == "completed"
+    assert message.content[0].text.value == text
+    assert "hello there" in text
+    assert await official.runs.retrieve(run.id, thread_id=thread.id) == run
+
+
+async def test_streams_tool_outputs(official, emulator):
+    """The official helpers collect the calls, hand in the outputs as a stream, and read that to its end."""
+    emulator.script(Script(rounds=[[("get_weather", {"place": "Lisbon"}), ("get_weather", {"place": "Porto"})]]))
+    thread = await official.create(messages=[{"role": "user", "content": "weather?"}])
+    asked, told = Notebook(), Notebook()
+    async with official.runs.stream(
+        thread_id=thread.id, assistant_id="asst_1", tools=[WEATHER], event_handler=asked
+    ) as stream:
+        await stream.until_done()
+    run = await stream.get_final_run()
+    assert run.status == "requires_action"
+    calls = run.required_action.submit_tool_outputs.tool_calls
+    assert [(call.id, call.function.arguments) for call in asked.calls.values()] == [
+        (call.id, call.function.arguments) for call in calls
+    ]
+    outputs = [{"tool_call_id": call.id, "output": "18 degrees"} for call in calls]
+    async with official.runs.submit_tool_outputs_stream(
+        run_id=run.id, thread_id=thread.id, tool_outputs=outputs, event_handler=told
+    ) as stream:
+        await stream.until_done()
+    assert (await stream.get_final_run()).status == "completed"
+    assert [step.step_details.type for step in await stream.get_final_run_steps()] == ["message_creation"]
+    assert told.notes == ["tool_calls", "".join(told.texts), "message_creation", "end"]
+
+
+async def test_streams_server_side_tools(official):
+    """The official helper adds up the pieces of code and search calls."""
+    notes = Notebook()
+    async with official.create_and_run_stream(
+        assistant_id="asst_1",
+        thread={"messages": [{"role": "user", "content": "x"}]},
+        tools=[{"type": "code_interpreter"}, {"type": "file_search"}],
+        event_handler=notes,
+    ) as stream:
+        await stream.until_done()
+    code, search = notes.calls.values()
+    assert (code.code_interpreter.input, code.code_interpreter.outputs[0].logs) == ("print(6 * 7)", "42\n")
+    assert search.type == "file_search"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "incomplete", "expired"])
+async def test_streams_other_endings(official, emulator, outcome):
+    """The official helper ends with the run, however that ends."""
+    emulator.next_outcome(outcome)
+    thread = await official.create(messages=[{"role": "user", "content": "x"}])
+    async with official.runs.stream(thread_id=thread.id, assistant_id="asst_1") as stream:
+        run = await stream.get_final_run()
+    assert run.status == outcome
+
+
+async def test_streamed_bodies_have_the_official_shapes(wire, emulator):
+    """Every event of runs with all kinds of tools is valid against the official client's types, strictly."""
+    pydantic = pytest.importorskip("pydantic", reason="the official client's types are pydantic's")
+    official_event = pydantic.TypeAdapter(openai.types.beta.AssistantStreamEvent)
+    thread, seen = await wire.thread("x"), set()
+    tools = [WEATHER, {"type": "file_search"}, {"type": "code_interpreter"}]
+    for outcome in ("completed", "failed", "incomplete"):
+        emulator.next_outcome(outcome)
+        events = await wire.live(f"{thread}/runs", {"assistant_id": "asst_1", "tools": tools})
+        [call] = events[-1][1]["required_action"]["submit_tool_outputs"]["tool_calls"]
+        outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "1"}]}
+        events += await wire.live(f"{thread}/runs/{events[-1][1]['id']}/submit_tool_outputs", outputs)
+        for name, data in events:
+            assert official_event.validate_python({"event": name, "data": data}, strict=True).event == name
+            seen.add(name)
+    assert len(seen) == 17

@@ -66,7 +66,6 @@ BAD_RUNS = [
     ({"metadata": {"x": 1}}, "metadata.x", "invalid_type"),
     ({"metadata": []}, "metadata", "invalid_type"),
     ({"stream": "yes"}, "stream", "invalid_type"),
-    ({"stream": True}, "stream", "unsupported_value"),
 ]
 
 
