@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncruns._credentials import (
+        AccessToken,
+        TokenProvider,
+    )
     from asyncruns._pacing import (
         RetryPolicy,
     )
@@ -21,10 +25,6 @@ if TYPE_CHECKING:
     )
     from asyncruns._stream import (
         RunStream,
-    )
-    from asyncruns._transport import (
-        AccessToken,
-        TokenProvider,
     )
     from asyncruns._version import (
         __version__,
@@ -217,7 +217,7 @@ _ROOMS = (
     "_pacing",
     "_pager",
     "_rate_limit",
-    "_transport",
+    "_credentials",
     "_stream",
     "_waiting",
     "_runs",

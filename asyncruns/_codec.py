@@ -16,8 +16,8 @@ import cattrs
 import msgspec
 from msgspec import Raw
 
-from asyncruns._shapes import RENAMED, request_body, structure
-from asyncruns._wire import Filler
+from asyncruns._shapes import INNER, RENAMED, request_body, structure
+from asyncruns._wire import wire_struct
 from asyncruns.errors import DecodeError, ProtocolError, SchemaError
 from asyncruns.models import Page
 
@@ -137,39 +137,36 @@ class _Reader(Generic[T]):
     def __init__(self, model: type[T]) -> None:
         names = {field.name for field in attrs.fields(cast("Any", model))} - {"extra"}
         self._model = model
-        self._known = names | RENAMED.get(model, {}).keys() | {"object"}
+        self._known = names | RENAMED.get(model, {}).keys() | {"object", *INNER.get(model, ())[:1]}
         self._learn(frozenset())
 
     def one(self, data: bytes) -> T:
-        for _ in range(2):
+        while True:
             try:
-                return cast("T", self._fill(self._one.decode(data)))
+                return cast("T", self._one.decode(data).made())
             except _REFUSED:
                 pass  # What is raised below must not have a half-made object hanging on it.
             if not self._has_learned(_FIELDS, data):
-                break
-        return self._structure(_plain(data), "$")
+                return self._structure(_plain(data), "$")
 
     def page(self, data: bytes) -> Page[T]:
-        for _ in range(2):
+        while True:
             try:
                 page = self._page.decode(data)
-                items = tuple(map(self._fill, page.data))
+                items = tuple([wire.made() for wire in page.data])
             except _REFUSED:
                 pass
             else:
                 return Page(data=items, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
             if not self._has_learned(_PAGE_FIELDS, data):
-                break
-        return self._structured_page(data)
+                return self._structured_page(data)
 
     def _learn(self, unknown: frozenset[str]) -> None:
         """Expect the *unknown* fields from now on, so that a server that always sends them is read as fast."""
         self._unknown = unknown
-        filler = Filler(cast("type", self._model), unknown=sorted(unknown))
-        self._fill = filler.fill
-        self._one = msgspec.json.Decoder(filler.struct)
-        self._page = msgspec.json.Decoder(_page_struct(filler.struct))
+        struct = wire_struct(cast("type", self._model), unknown=sorted(unknown))
+        self._one: Any = msgspec.json.Decoder(struct)
+        self._page: Any = msgspec.json.Decoder(_page_struct(struct))
 
     def _has_learned(self, decoder: Any, data: bytes) -> bool:
         """Look for unknown fields in an answer that was refused; True if there were new ones to learn."""
@@ -261,10 +258,7 @@ def _keys(data: bytes) -> list[str]:
     def keep(pairs: list[tuple[str, object]]) -> None:
         keys[:] = [key for key, _ in pairs]  # The outermost object comes last.
 
-    try:
-        json.loads(data, object_pairs_hook=keep)
-    except RecursionError as error:
-        raise _decode_error(error) from None
+    json.loads(data, object_pairs_hook=keep)
     return keys
 
 

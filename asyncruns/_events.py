@@ -1,7 +1,8 @@
 """Server-sent events -> typed events, and deltas merged into snapshots. Pure: no loop, no socket."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from asyncruns import models as m
@@ -52,8 +53,12 @@ _BLANK: Mapping[str, Mapping[str, Any]] = {
 """What an item of that type has at least; a delta may say less."""
 
 
-def decode_event(event: ServerSentEvent) -> m.StreamEvent:
+def decode_event(event: ServerSentEvent, thread_id: str | None = None) -> m.StreamEvent:
     """Read one event of a run's stream.
+
+    Args:
+        event: As it came.
+        thread_id: The thread, where it is known: DashScope's runs tell it only at first.
 
     Raises:
         DecodeError: The data of a known event is not JSON.
@@ -65,7 +70,7 @@ def decode_event(event: ServerSentEvent) -> m.StreamEvent:
     if name == "thread.run.step.delta":
         return m.RunStepDeltaEvent(delta=decode(data, m.RunStepDelta))
     if name in _RUN_EVENTS:
-        return _RUN_EVENTS[name](run=decode(data, m.Run))
+        return _RUN_EVENTS[name](run=_run(data, thread_id))
     if name in _STEP_EVENTS:
         return _STEP_EVENTS[name](step=decode(data, m.RunStep))
     if name in _MESSAGE_EVENTS:
@@ -80,6 +85,15 @@ def decode_event(event: ServerSentEvent) -> m.StreamEvent:
     return m.UnknownEvent(name=name, data=_plain_or_text(data))
 
 
+def _run(data: bytes, thread_id: str | None) -> m.Run:
+    try:
+        return decode(data, m.Run)
+    except SchemaError as error:
+        if thread_id is None or error.path != "$.thread_id":
+            raise
+    return structure_plain({"thread_id": thread_id} | decode_plain(data), m.Run)
+
+
 class Snapshot(Generic[T]):
     """An object of a stream as far as it has come: the last whole one, with the deltas since.
 
@@ -89,7 +103,7 @@ class Snapshot(Generic[T]):
 
     def __init__(self, model: type[T], base: Mapping[str, Any]) -> None:
         self._model = model
-        self._plain: dict[str, Any] = dict(base)
+        self._plain: dict[str, Any] = _grown(base)
         self._value: T | None = None
 
     def replace(self, data: bytes, value: T) -> None:
@@ -98,7 +112,8 @@ class Snapshot(Generic[T]):
 
     def add(self, delta: Mapping[str, Any]) -> None:
         """Merge the plain `delta` object of a delta event."""
-        merge(self._plain, delta)
+        with _depth_checked():
+            merge(self._plain, delta)
         self._value = None
 
     @property
@@ -107,10 +122,20 @@ class Snapshot(Generic[T]):
 
         Raises:
             SchemaError: The deltas do not add up to one.
+            DecodeError: They are nested too deeply.
         """
         if self._value is None:
-            self._value = structure_plain(settle(self._plain), self._model)
+            with _depth_checked():
+                self._value = structure_plain(settle(self._plain), self._model)
         return self._value
+
+
+@contextmanager
+def _depth_checked() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise DecodeError("The event is nested too deeply.") from None
 
 
 class _Text:
@@ -145,7 +170,7 @@ def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
         elif isinstance(value, Mapping) and isinstance(known, dict):
             merge(known, value)
         elif isinstance(value, list) and isinstance(known, list):
-            _merge_list(known, value)
+            _merge_list(known, value, by_place=key in ("content", "tool_calls"))
         elif _is_number(value) and _is_number(known):
             into[key] = known + value
         elif value is not None:
@@ -177,17 +202,24 @@ def _continued(known: str | _Text, more: str) -> _Text:
     return known
 
 
-def _merge_list(known: list[Any], delta: list[Any]) -> None:
-    """Merge item by item; *known* is kept in the order of `index`, so that finding one takes no walk."""
+def _merge_list(known: list[Any], delta: list[Any], *, by_place: bool) -> None:
+    """Merge item by item; *known* is kept in the order of `index`, so that finding one takes no walk.
+
+    DashScope leaves the `index` of content out; there (*by_place*) the place in the delta is meant.
+    """
     if known and isinstance(known[0], dict) and _index(known[0]) is None:
         _number(known)
-    for item in delta:
+    for at, item in enumerate(delta):
         index = _index(item)
+        if index is None and by_place and isinstance(item, Mapping):
+            index = at
         place = len(known) if index is None else bisect_left(known, index, key=_index_or_0)
         if place < len(known) and _index(known[place]) == index:
             merge(known[place], item)
         else:
-            known.insert(place, _begun(item))
+            known.insert(place, begun := _begun(item))
+            if index is not None and isinstance(begun, dict):
+                begun["index"] = index
 
 
 def _number(items: list[Any]) -> None:

@@ -93,6 +93,13 @@ def check_cursor(name: str, value: object) -> str | None:
     return value
 
 
+def check_seconds(name: str, value: object) -> float:
+    """Return *value* if it is a positive, finite number of seconds, else raise `ValueError` naming *name*."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return float(value)
+
+
 def path(template: str, **ids: object) -> str:
     """Fill *template* (`/threads/{thread_id}/runs`) with ids, each checked by `check_id`."""
     return template.format(**{name: check_id(name, value) for name, value in ids.items()})

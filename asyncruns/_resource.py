@@ -9,9 +9,9 @@ import attrs
 
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
 from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, Read, check_count, check_limit, check_order
-from asyncruns._protocol import Answer, Request, check_cursor, check_identity, path, with_query
+from asyncruns._protocol import Answer, Request, check_cursor, check_identity, check_seconds, path, with_query
 from asyncruns._stream import OnInterrupt, RunStream
-from asyncruns._transport import Transport, check_seconds
+from asyncruns._transport import Transport
 from asyncruns._waiting import Deadline, Waiter, rests
 from asyncruns.errors import (
     AsyncRunsError,

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, Literal, Protocol, Unpack
 
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import path, with_query
+from asyncruns._protocol import check_seconds, path, with_query
 from asyncruns._resource import (
     REQUEST_KEY,
     RUN,
@@ -17,7 +17,6 @@ from asyncruns._resource import (
     with_request_key,
 )
 from asyncruns._stream import OnInterrupt, RunStream
-from asyncruns._transport import check_seconds
 from asyncruns._waiting import Deadline, Waited, as_they_rest, is_terminal, rests
 from asyncruns.errors import (
     ActiveRunError,

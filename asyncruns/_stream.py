@@ -161,7 +161,7 @@ class RunStream:
         raise self._interrupted(reason)
 
     def _taken(self, raw: ServerSentEvent) -> m.StreamEvent:
-        event = decode_event(raw)
+        event = decode_event(raw, None if self._run is None else self._run.thread_id)
         if isinstance(event, m.ErrorEvent):
             raise StreamServerError(event.message, code=event.code, run_id=None if self._run is None else self._run.id)
         self._note(event, raw.data)

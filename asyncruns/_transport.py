@@ -5,18 +5,19 @@ import logging
 import random
 import ssl
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Self, TypeVar
 
 import aiohttp
 import attrs
 from yarl import URL
 
+from asyncruns._aiohttp import Connector, LiveAnswer, check_length, failure, is_live, sent_once
 from asyncruns._codec import is_cut_short
+from asyncruns._credentials import Credentials
 from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, next_wait
-from asyncruns._protocol import Answer, Request, judge, looks_like_json, request_id
+from asyncruns._protocol import Answer, Request, check_seconds, judge, looks_like_json, request_id
 from asyncruns._rate_limit import RateLimit
 from asyncruns._secret import Secret
 from asyncruns._unpack import ENCODINGS, Unpacker
@@ -24,14 +25,11 @@ from asyncruns.errors import (
     AsyncRunsError,
     AuthenticationError,
     ConfigurationError,
-    ConnectError,
-    ConnectionLost,
     DeadlineExceeded,
     DecodeError,
     ProtocolError,
     ResponseTooLargeError,
     StatusError,
-    TLSError,
     TransportError,
     TruncatedBodyError,
     UnexpectedContentError,
@@ -45,88 +43,8 @@ MAX_ERROR_BYTES = 2**20
 
 _ACCEPT: tuple[dict[str, str], dict[str, str]] = ({}, {"Accept": "text/event-stream"})
 _JSON_BODY: tuple[dict[str, str], dict[str, str]] = ({}, {"Content-Type": "application/json"})
-_CONNECT_SECONDS = 10.0
 _READ_BYTES = 2**18
-_RENEW_BEFORE = 60.0
-_REMEMBERED_TOKENS = 4
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-_TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError, ssl.CertificateError)
-_CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
-
-
-@runtime_checkable
-class AccessToken(Protocol):
-    """A token that knows its end, such as azure-identity's.
-
-    Attributes:
-        token: The bearer token.
-        expires_on: Unix seconds. It is asked for anew a minute before.
-    """
-
-    @property
-    def token(self) -> str: ...
-    @property
-    def expires_on(self) -> float: ...
-
-
-TokenProvider = Callable[[], Awaitable[str | AccessToken]]
-"""Gives a bearer token. A plain string is kept until the server answers 401, an `AccessToken` until it expires."""
-
-
-class Credentials:
-    """The key for each request: one that was given, or one from a provider, asked once for many callers."""
-
-    def __init__(self, source: str | TokenProvider, *, header: str = "Authorization", prefix: str = "Bearer ") -> None:
-        self._provider = None if isinstance(source, str) else source
-        self._secret = Secret(source) if isinstance(source, str) else None
-        self._header, self._prefix = header, prefix
-        self._given = deque([self._secret] if self._secret else [], maxlen=_REMEMBERED_TOKENS)
-        self._expires_on: float | None = None
-        self._asking = asyncio.Lock()
-
-    @property
-    def renewable(self) -> bool:
-        """Whether asking again may give another key."""
-        return self._provider is not None
-
-    async def current(self, now: float) -> Secret:
-        """Return the key, from the provider if there is none yet or the old one ends within a minute of *now*."""
-        if self._secret is not None and not self._ends(now):
-            return self._secret
-        async with self._asking:
-            if self._secret is None or self._ends(now):
-                self._secret = await self._ask()
-            return self._secret
-
-    def forget(self, refused: Secret) -> None:
-        """Drop *refused*, unless another caller has already replaced it."""
-        if self._secret is refused:
-            self._secret = None
-
-    def header(self, secret: Secret) -> dict[str, str]:
-        """Return the request header that shows *secret* to the server."""
-        return {self._header: f"{self._prefix}{secret.reveal()}"}
-
-    def redact(self, text: str) -> str:
-        """Return *text* without the key, also where that was replaced meanwhile."""
-        for secret in self._given:
-            text = secret.redact(text)
-        return text
-
-    def _ends(self, now: float) -> bool:
-        return self._expires_on is not None and now >= self._expires_on - _RENEW_BEFORE
-
-    async def _ask(self) -> Secret:
-        assert self._provider is not None  # noqa: S101  # a given key never ends and is never forgotten
-        token = await self._provider()
-        if isinstance(token, AccessToken):
-            self._expires_on = float(token.expires_on)
-            token = token.token
-        else:
-            self._expires_on = None
-        self._given.append(Secret(token, "the token provider's token"))
-        return self._given[-1]
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -139,7 +57,6 @@ class Settings:
     query: str
     timeout: float
     retry: RetryPolicy
-    rate_limit: RateLimit | None = attrs.field(default=None, kw_only=True)
     max_connections: int
     max_response_bytes: int
     ssl_context: ssl.SSLContext | None = None
@@ -175,7 +92,7 @@ class Transport:
     async def __aenter__(self) -> Self:
         settings = self._settings
         self._http = settings.http or aiohttp.ClientSession(
-            connector=_Connector(limit=settings.max_connections),
+            connector=Connector(limit=settings.max_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BYTES,
             headers=settings.headers,
@@ -221,13 +138,13 @@ class Transport:
             TransportError, StatusError, ProtocolError: As `send`.
         """
         outcome = await self._call(request, timeout, live=True)
-        assert isinstance(outcome, _LiveAnswer)  # noqa: S101  # a complete answer was an error
+        assert isinstance(outcome, LiveAnswer)  # noqa: S101  # a complete answer was an error
         try:
             yield outcome
         finally:
             outcome.close()
 
-    async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | _LiveAnswer":
+    async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
         await self._take_turn()
         deadline = asyncio.get_running_loop().time() + seconds
@@ -252,7 +169,7 @@ class Transport:
         error.args = (error.message,)
         return error.with_traceback(None)
 
-    async def _attempts(self, request: Request, deadline: float, call: "_Call") -> "Answer | _LiveAnswer":
+    async def _attempts(self, request: Request, deadline: float, call: "_Call") -> "Answer | LiveAnswer":
         loop = asyncio.get_running_loop()
         credentials, may_renew = self._settings.credentials, self._settings.credentials.renewable
         while True:
@@ -288,20 +205,20 @@ class Transport:
         if self._settings.rate_limit is not None:
             await self._settings.rate_limit.turn()
 
-    def _note_limits(self, outcome: "Answer | _LiveAnswer | Failure", call: "_Call") -> None:
+    def _note_limits(self, outcome: "Answer | LiveAnswer | Failure", call: "_Call") -> None:
         if self._settings.rate_limit is not None and call.headers:
             error = outcome.error if isinstance(outcome, Failure) else None
             status = error.status if isinstance(error, StatusError) else 200
             self._settings.rate_limit.note(status, call.headers, self.now())
 
-    async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | _LiveAnswer | Failure":
+    async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | LiveAnswer | Failure":
         response = None
         try:
             response = await self._ask(request, secret, _ACCEPT[call.live])
             call.headers = response.headers
-            _check_length(response)
-            if call.live and _is_live(response):
-                live, response = _LiveAnswer(response, request), None
+            check_length(response)
+            if call.live and is_live(response):
+                live, response = LiveAnswer(response, request), None
                 return live
             body = await self._read(response)
         except asyncio.CancelledError as cancelled:
@@ -313,7 +230,7 @@ class Transport:
         except AsyncRunsError as error:
             return Failure(error=error, began=True, transient=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _failure(error, request)
+            return failure(error, request)
         finally:
             if response is not None:
                 response.release()
@@ -337,7 +254,7 @@ class Transport:
             timeout=_TIMEOUT,
             ssl=settings.ssl_context or True,
             proxy=settings.proxy,
-            middlewares=(*http._middlewares, _sent_once),  # noqa: SLF001  # ours comes on top
+            middlewares=(*http._middlewares, sent_once),  # noqa: SLF001  # ours comes on top
         )
 
     def _judged(self, answer: Answer, request: Request, call: "_Call") -> Answer | Failure:
@@ -428,45 +345,6 @@ class Transport:
             logger.warning("The server sends JSON under another content type; it is read all the same.")
 
 
-class _LiveAnswer:
-    """An answer that is still coming: its bytes, unpacked, as they come. Whoever is cancelled in it may go on."""
-
-    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
-        self._response = response
-        self._where = f"{request.method} {request.target}"
-        self._unpacker = Unpacker(response.headers.get("content-encoding", "").strip().lower())
-        self._pieces: Iterator[bytes] = iter(())
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while True:
-            for piece in self._pieces:
-                return piece
-            self._pieces = self._unpacker.feed(await self._arrived())
-
-    async def _arrived(self) -> bytes:
-        try:
-            data = await self._response.content.readany()
-        except aiohttp.ClientPayloadError:
-            lost: TransportError = TruncatedBodyError(f"{self._where}: the stream was cut.")
-        except (aiohttp.ClientError, OSError) as error:
-            lost = ConnectionLost(f"{self._where}: the stream was lost ({_name(error)}).")
-        else:
-            if not data:
-                raise StopAsyncIteration
-            return data
-        raise lost
-
-    def close(self) -> None:
-        """Close the connection, unless the answer has ended and given it back."""
-        self._response.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-
 @attrs.define
 class _Call:
     """What is known of a call under way, should it end without an answer."""
@@ -474,74 +352,6 @@ class _Call:
     live: bool = False
     attempts: int = 0
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-
-
-def check_seconds(name: str, value: object) -> float:
-    """Return *value* if it is a positive, finite number of seconds, else raise `ValueError` naming *name*."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Gives out a kept connection only if nothing came on it meanwhile: aiohttp would take that for our answer."""
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.connector.Connection:
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
-                return connection
-            connection.close()
-
-
-def _check_length(response: aiohttp.ClientResponse) -> None:
-    """Refuse an answer of two lengths; aiohttp's parser in Python would choose one."""
-    if len(set(response.headers.getall("content-length", ()))) > 1:
-        if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already
-            response._protocol.close()  # noqa: SLF001
-        raise ProtocolError("The answer is not valid HTTP: it has two lengths.")
-
-
-class _LostError(aiohttp.ClientError):
-    """A connection that ended under a request; unlike aiohttp's own, it is not sent again behind our back."""
-
-
-async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a GET by itself, so that attempts are counted in one place."""
-    try:
-        return await handler(request)
-    except _TLS_ERRORS + _CONNECT_ERRORS:
-        raise
-    except _LOST as error:
-        raise _LostError(_name(error)) from None
-
-
-def _failure(error: Exception, request: Request) -> Failure:
-    """Turn whatever aiohttp raised into one of ours, with what it says about the next attempt."""
-    where = f"{request.method} {request.target}"
-    if isinstance(error, _TLS_ERRORS):
-        return Failure(error=TLSError(f"{where}: no trusted connection: {_name(error)}."), began=False, transient=False)
-    if isinstance(error, _CONNECT_ERRORS):
-        return Failure(error=ConnectError(f"{where}: no connection: {_name(error)}."), began=False, transient=True)
-    if isinstance(error, _LostError):
-        lost = ConnectionLost(f"{where}: the connection ended before the answer came ({error}).")
-        return Failure(error=lost, began=True, transient=True, at_once=True)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        cut = TruncatedBodyError(f"{where}: the answer was cut short.")
-        return Failure(error=cut, began=True, transient=True)
-    if isinstance(error, aiohttp.ClientResponseError):
-        broken: AsyncRunsError = ProtocolError(f"{where}: the answer is not valid HTTP ({_name(error)}).")
-        return Failure(error=broken, began=True, transient=False)
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
-        return Failure(error=ProtocolError(f"{where}: {_name(error)}."), began=False, transient=False)
-    return Failure(error=ConnectionLost(f"{where}: {_name(error)}."), began=True, transient=True)
-
-
-def _is_live(response: aiohttp.ClientResponse) -> bool:
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    return response.status == 200 and response.content_type == "text/event-stream" and encoding in ENCODINGS
 
 
 def _without_quota(error: AsyncRunsError) -> AsyncRunsError:
@@ -558,8 +368,3 @@ def _joined(target: str, query: str) -> str:
     if not query:
         return target
     return f"{target}{'&' if '?' in target else '?'}{query}"
-
-
-def _name(error: BaseException) -> str:
-    number = getattr(error, "errno", None)
-    return f"{type(error).__name__}, errno {number}" if isinstance(number, int) else type(error).__name__

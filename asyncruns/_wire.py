@@ -2,7 +2,7 @@
 
 msgspec reads JSON fastest into structs of its own, can tell a union by its `type` there, and can refuse fields that
 the struct has not. None of this it does for attrs classes. So each model gets a private struct with the wire's shape,
-and a `Filler` that moves a struct's values into the model's slots.
+and that a method that moves its values into the model's slots.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,35 +20,34 @@ from asyncruns._shapes import INNER, RENAMED, UNIONS, structurer
 SHARED = frozenset({"instructions", "tools", "tool_resources", "truncation_strategy", "tool_choice", "response_format"})
 """Fields of a run that are equal in most runs of a thread: read once, and one object for all of them."""
 
-_SHARED_BYTES = 4 * 2**20
+_SHARED_BYTES = 2**18
 _SCALARS = {str, int, float, bool, type(None)}
 _NULL = Raw(b"null")
 
-Make = Callable[[Any], Any]
 
+def wire_struct(model: type, *, unknown: Sequence[str] | None = None) -> Any:
+    """Return the struct that msgspec decodes a *model* into; its method `made` gives the model.
 
-class Filler:
-    """Fills one model from its struct.
-
-    Attributes:
-        struct: The struct that msgspec decodes into. It refuses fields that it does not know.
-        fill: Called with a struct; returns the model.
+    It refuses fields that it does not know. A top-level one also takes *unknown* fields, into `extra`.
     """
-
-    def __init__(self, model: type, *, unknown: Sequence[str] | None = None) -> None:
-        """Make the filler of *model*; a top-level one also takes *unknown* fields, into `extra`."""
-        # A member of a union has its `type` as the struct's tag; it is no field of the struct then.
-        tag = _tag(model)
-        fields = [f for f in attrs.fields(model) if f.name != "extra" and not (tag and f.name == "type")]
-        shared = frozenset[str]() if unknown is None else SHARED
-        self.struct = _struct(model, fields, shared, tag, unknown)
-        self.fill = _compile(model, fields, shared, tag, unknown or ())
+    # A member of a union has its `type` as the struct's tag; it is no field of the struct then.
+    tag = _tag(model)
+    fields = [f for f in attrs.fields(model) if f.name != "extra" and not (tag and f.name == "type")]
+    shared = frozenset[str]() if unknown is None else SHARED
+    columns = _columns(model, fields, shared)
+    options: dict[str, Any] = {"tag": tag, "tag_field": "type"} if tag else {}
+    if unknown is not None:
+        columns += [("object", str | None, None)]
+        columns += [(f"unknown_{at}", Any, msgspec.UNSET) for at in range(len(unknown))]
+        options["rename"] = {f"unknown_{at}": name for at, name in enumerate(unknown)}
+    made = _compile(model, fields, shared, tag, unknown or ())
+    return _defstruct(f"{model.__name__}Wire", columns, namespace={"made": made}, **options)
 
 
 def _compile(
     model: type, fields: list[Any], shared: frozenset[str], tag: str, unknown: Sequence[str]
 ) -> Callable[[Any], Any]:
-    """Write and compile the function that fills *model*, as attrs and cattrs do for theirs.
+    """Write and compile the method that makes *model* from its struct, as attrs and cattrs do for theirs.
 
     A line a field, with no loop and no lookup left for the call, takes a third of the time that a loop over the
     fields takes. The source is made of the models' own names and nothing else.
@@ -56,14 +55,13 @@ def _compile(
     inner_key, inside = INNER.get(model, ("", frozenset()))
     aliases = {ours: theirs for theirs, ours in RENAMED.get(model, {}).items()}
     names: dict[str, Any] = {"model": model, "new": object.__new__}
-    lines = ["def fill(wire):", "made = new(model)", "extra = {}"]
+    lines = ["def made(wire):", "model_made = new(model)", "extra = {}"]
     if inside:
         lines.append(f"inner = wire.{inner_key}")
     for field in fields:
         name = field.name
         value = f"inner.{name}" if name in inside else f"wire.{name}"
-        make = _Shared(field.type) if name in shared else _maker(field.type)
-        names |= {f"set_{name}": getattr(model, name).__set__, f"make_{name}": make}
+        names[f"set_{name}"] = getattr(model, name).__set__
         if name in aliases:
             lines += [
                 f"value = {value}",
@@ -71,22 +69,34 @@ def _compile(
                 f"elif wire.{aliases[name]} is not None: extra[{aliases[name]!r}] = wire.{aliases[name]}",
             ]
             value = "value"
-        made = value if make is None else f"make_{name}({value})"
-        null = _null(field)
-        if name not in shared and (null != "None" or make is not None):
-            made = f"{null} if {value} is None else {made}"
-        lines.append(f"set_{name}(made, {made})")
+        if name in shared:
+            names[f"shared_{name}"] = _Shared(field.type)
+            source = f"shared_{name}({value})"
+        else:
+            source, null = _source(field.type, value), _null(field)
+            if source != value or null != "None":
+                source = f"{null} if {value} is None else {source}"
+        lines.append(f"set_{name}(model_made, {source})")
     if tag:
         names["set_type"] = getattr(model, "type").__set__  # noqa: B009  # the class says nothing of it
-        lines.append(f"set_type(made, {tag!r})")
+        lines.append(f"set_type(model_made, {tag!r})")
     for at, name in enumerate(unknown):
         names |= {"UNSET": msgspec.UNSET, f"name_{at}": name}
         lines.append(f"if wire.unknown_{at} is not UNSET: extra[name_{at}] = wire.unknown_{at}")
     names["set_extra"] = getattr(model, "extra").__set__  # noqa: B009
-    lines += ["set_extra(made, extra)", "return made"]
+    lines += ["set_extra(model_made, extra)", "return model_made"]
     exec("\n    ".join(lines), names)  # noqa: S102
-    filled: Callable[[Any], Any] = names["fill"]
-    return filled
+    compiled: Callable[[Any], Any] = names["made"]
+    return compiled
+
+
+def _source(hint: Any, value: str) -> str:
+    """Return the source of what turns *value*, read by `_wire(hint)`, into the model's."""
+    if get_origin(hint) is tuple:
+        item = _source(get_args(hint)[0], "item")
+        return f"tuple({value})" if item == "item" else f"tuple([{item} for item in {value}])"
+    is_struct = any(part in UNIONS or attrs.has(part) for part in (_union(hint), *get_args(hint)))
+    return f"{value}.made()" if is_struct else value
 
 
 class _Shared:
@@ -94,7 +104,7 @@ class _Shared:
 
     def __init__(self, hint: Any) -> None:
         self._structure = structurer(hint)
-        self._read = _tuple_reader(hint) if get_origin(hint) is tuple else None
+        self._decode = msgspec.json.Decoder(_wire(hint)).decode if get_origin(hint) is tuple else None
         self._null = () if get_origin(hint) is tuple else None
         self._known: dict[bytes, Any] = {}
         self._size = 0
@@ -119,36 +129,26 @@ class _Shared:
         self._size += len(key)
 
     def _value(self, key: bytes) -> Any:
-        if self._read is not None:
+        if self._decode is not None:
             try:
-                return self._read(key)
+                return tuple([item.made() for item in self._decode(key)])
             except (ValueError, TypeError, AttributeError):  # cattrs knows the shapes that msgspec does not
                 pass
         return self._structure(msgspec.json.decode(key))
 
 
-def _tuple_reader(hint: Any) -> Make:
-    """Return what reads the bytes of a list of *hint*'s items, all of them of the published shape."""
-    decoder, make = msgspec.json.Decoder(_wire(hint)), _maker(hint) or tuple
-    return lambda data: make(decoder.decode(data))
-
-
-def _struct(model: type, fields: list[Any], shared: frozenset[str], tag: str, unknown: Sequence[str] | None) -> Any:
+def _columns(model: type, fields: list[Any], shared: frozenset[str]) -> list[Any]:
     inner_key, inside = INNER.get(model, ("", frozenset()))
-    outer = [_column(field, shared) for field in fields if field.name not in inside]
-    outer += [(name, int | None, None) for name in RENAMED.get(model, ())]
+    columns = [_column(field, shared) for field in fields if field.name not in inside]
+    columns += [(name, int | None, None) for name in RENAMED.get(model, ())]
     if inside:
-        columns = [_column(field, shared) for field in fields if field.name in inside]
-        outer.append((inner_key, _defstruct(f"{model.__name__}Inner", columns)))
-    if unknown is None:
-        return _defstruct(f"{model.__name__}Wire", outer, tag=tag or None, tag_field="type" if tag else None)
-    outer += [("object", str | None, None)]
-    outer += [(f"unknown_{at}", Any, msgspec.UNSET) for at in range(len(unknown))]
-    return _defstruct(f"{model.__name__}Wire", outer, rename={f"unknown_{at}": name for at, name in enumerate(unknown)})
+        inner = [_column(field, shared) for field in fields if field.name in inside]
+        columns.append((inner_key, _defstruct(f"{model.__name__}Inner", inner)))
+    return columns
 
 
 def _defstruct(name: str, columns: list[Any], **options: Any) -> Any:
-    return msgspec.defstruct(name, columns, kw_only=True, forbid_unknown_fields=True, **options)
+    return msgspec.defstruct(name, columns, kw_only=True, forbid_unknown_fields=True, gc=False, **options)
 
 
 def _column(field: Any, shared: frozenset[str]) -> tuple[Any, ...]:
@@ -168,28 +168,14 @@ def _wire(hint: Any) -> Any:
     if _is_mapping(hint):
         return dict[str, Any] if get_args(hint)[1] is object else dict[str, str]
     if hint in UNIONS:
-        return reduce(or_, _members(hint))
+        return reduce(or_, [_nested(model) for model in get_args(hint) if model is not UNIONS[hint]])
     if _union(hint) in UNIONS:
         return _wire(_union(hint)) | None
     if attrs.has(hint):
-        return _nested(hint).struct
+        return _nested(hint)
     if get_args(hint):
         return reduce(or_, [part if part in _SCALARS else _wire(part) for part in get_args(hint)])
     return hint
-
-
-def _maker(hint: Any) -> Make | None:
-    """Return what turns a value read by `_wire(hint)` into the model's; None where it is the same."""
-    if get_origin(hint) is tuple:
-        make = _maker(get_args(hint)[0])
-        return tuple if make is None else lambda values: tuple(map(make, values))
-    if _union(hint) in UNIONS:
-        members = _members(_union(hint))
-        return lambda wire: members[type(wire)](wire)
-    if attrs.has(hint):
-        return _nested(hint).fill
-    parts = [part for part in get_args(hint) if part not in _SCALARS and not _is_mapping(hint)]
-    return _maker(parts[0]) if len(parts) == 1 else None
 
 
 def _union(hint: Any) -> Any:
@@ -199,14 +185,8 @@ def _union(hint: Any) -> Any:
 
 
 @cache
-def _nested(model: type) -> Filler:
-    return Filler(model)
-
-
-def _members(union: Any) -> dict[Any, Make]:
-    """Return the structs of the known members of *union*, each with its filler."""
-    fillers = [_nested(model) for model in get_args(union) if model is not UNIONS[union]]
-    return {filler.struct: filler.fill for filler in fillers}
+def _nested(model: type) -> Any:
+    return wire_struct(model)
 
 
 def _tag(model: type) -> str:

@@ -10,14 +10,15 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
+from asyncruns._credentials import Credentials, TokenProvider
 from asyncruns._messages import Messages
 from asyncruns._pacing import RetryPolicy
-from asyncruns._protocol import check_base_url
+from asyncruns._protocol import check_base_url, check_seconds
 from asyncruns._rate_limit import RateLimit
 from asyncruns._runs import Runs
 from asyncruns._steps import Steps
 from asyncruns._threads import Threads
-from asyncruns._transport import Credentials, Settings, TokenProvider, Transport, check_seconds
+from asyncruns._transport import Settings, Transport
 from asyncruns._version import __version__
 from asyncruns.errors import ConfigurationError
 

@@ -189,7 +189,7 @@ class Trial:
             rows = 0
             for table in ("runs", "steps"):
                 right = set(expected[table])
-                for blob in archive.raw(table):  # type: ignore[arg-type]  # a literal
+                for blob in archive.raw(table):
                     rows += 1
                     self._figures.torn += blob not in right
         self._figures.shrunk += rows < self._rows
@@ -198,7 +198,7 @@ class Trial:
     def _compare(self, expected: Mapping[str, list[Any]]) -> None:
         with Archive.open(self._path) as archive:
             for table in ("runs", "steps"):
-                found = Counter(archive.raw(table))  # type: ignore[arg-type]  # a literal
+                found = Counter(archive.raw(table))
                 wanted = Counter(expected[table])
                 self._figures.lost += (wanted - found).total()
                 self._figures.doubled += (found - wanted).total()
@@ -206,7 +206,7 @@ class Trial:
 
 async def kill_exports(kills: int, seed: int) -> Figures:
     """Land *kills* kills, in trials of a few each, and return the figures."""
-    figures, chance = Figures(), random.Random(seed)  # noqa: S311
+    figures, chance = Figures(), random.Random(seed)
     with forking() as forker, tempfile.TemporaryDirectory() as folder:
         async with Emulator(seed=seed) as emulator:
             threads = emulator.fill(threads=THREADS, runs_per_thread=RUNS_PER_THREAD)
@@ -236,7 +236,7 @@ def main() -> int:
     """Run the command; the exit code is 1 when anything was lost, doubled, torn or fetched needlessly."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--forks", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.forks:

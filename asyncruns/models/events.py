@@ -211,14 +211,14 @@ class TextDelta:
     """More text of one content part.
 
     Attributes:
-        index: Which content part of the message, counted from 0.
+        index: Which content part of the message, counted from 0, which is also meant where the server does not say.
         value: The text to add; empty when only annotations come.
         annotations: Annotations to add.
         type: Always `text`.
         extra: Fields this version does not know.
     """
 
-    index: int
+    index: int = 0
     value: str = ""
     annotations: tuple[Annotation, ...] = ()
     type: str = "text"
@@ -230,13 +230,13 @@ class RefusalDelta:
     """More of a refusal.
 
     Attributes:
-        index: Which content part of the message, counted from 0.
+        index: Which content part of the message, counted from 0, which is also meant where the server does not say.
         refusal: The text to add.
         type: Always `refusal`.
         extra: Fields this version does not know.
     """
 
-    index: int
+    index: int = 0
     refusal: str = ""
     type: str = "refusal"
     extra: Mapping[str, object] = attrs.field(factory=dict)
@@ -247,14 +247,14 @@ class ImageFileDelta:
     """An image that the run made.
 
     Attributes:
-        index: Which content part of the message, counted from 0.
+        index: Which content part of the message, counted from 0, which is also meant where the server does not say.
         file_id: The file that holds it. None: not stated yet.
         detail: How closely a model looks at it. None: not stated.
         type: Always `image_file`.
         extra: Fields this version does not know.
     """
 
-    index: int
+    index: int = 0
     file_id: str | None = None
     detail: str | None = None
     type: str = "image_file"
@@ -266,14 +266,14 @@ class ImageUrlDelta:
     """An image by its address.
 
     Attributes:
-        index: Which content part of the message, counted from 0.
+        index: Which content part of the message, counted from 0, which is also meant where the server does not say.
         url: Where it is. None: not stated yet.
         detail: How closely a model looks at it. None: not stated.
         type: Always `image_url`.
         extra: Fields this version does not know.
     """
 
-    index: int
+    index: int = 0
     url: str | None = None
     detail: str | None = None
     type: str = "image_url"
@@ -323,7 +323,7 @@ class FunctionToolCallDelta:
     """More of a function call.
 
     Attributes:
-        index: Which tool call of the step, counted from 0.
+        index: Which tool call of the step, counted from 0, which is also meant where the server does not say.
         id: Names the call; stated once. None: not stated here.
         name: Name of the function; stated once. None: not stated here.
         arguments: JSON text to add.
@@ -332,7 +332,7 @@ class FunctionToolCallDelta:
         extra: Fields this version does not know.
     """
 
-    index: int
+    index: int = 0
     id: str | None = None
     name: str | None = None
     arguments: str = ""
@@ -346,7 +346,7 @@ class CodeInterpreterToolCallDelta:
     """More of a call of the code interpreter.
 
     Attributes:
-        index: Which tool call of the step, counted from 0.
+        index: Which tool call of the step, counted from 0, which is also meant where the server does not say.
         id: Names the call; stated once. None: not stated here.
         input: Code to add.
         outputs: Outputs to add.
@@ -354,7 +354,7 @@ class CodeInterpreterToolCallDelta:
         extra: Fields this version does not know.
     """
 
-    index: int
+    index: int = 0
     id: str | None = None
     input: str = ""
     outputs: tuple[CodeInterpreterOutput, ...] = ()

@@ -1,0 +1,129 @@
+"""aiohttp tamed: its errors turned into ours, its own repetition switched off, its answers read as they come."""
+
+import ssl
+from collections.abc import Iterator
+from typing import Any, Self
+
+import aiohttp
+
+from asyncruns._pacing import Failure
+from asyncruns._protocol import Request
+from asyncruns._unpack import ENCODINGS, Unpacker
+from asyncruns.errors import (
+    AsyncRunsError,
+    ConnectError,
+    ConnectionLost,
+    ProtocolError,
+    TLSError,
+    TransportError,
+    TruncatedBodyError,
+)
+
+_TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError, ssl.CertificateError)
+_CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
+
+
+class Connector(aiohttp.TCPConnector):
+    """Gives out a kept connection only if nothing came on it meanwhile: aiohttp would take that for our answer."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
+def check_length(response: aiohttp.ClientResponse) -> None:
+    """Refuse an answer of two lengths; aiohttp's parser in Python would choose one."""
+    if len(set(response.headers.getall("content-length", ()))) > 1:
+        if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already
+            response._protocol.close()  # noqa: SLF001
+        raise ProtocolError("The answer is not valid HTTP: it has two lengths.")
+
+
+class _LostError(aiohttp.ClientError):
+    """A connection that ended under a request; unlike aiohttp's own, it is not sent again behind our back."""
+
+
+async def sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a GET by itself, so that attempts are counted in one place."""
+    try:
+        return await handler(request)
+    except _TLS_ERRORS + _CONNECT_ERRORS:
+        raise
+    except _LOST as error:
+        raise _LostError(_name(error)) from None
+
+
+def failure(error: Exception, request: Request) -> Failure:
+    """Turn whatever aiohttp raised into one of ours, with what it says about the next attempt."""
+    where = f"{request.method} {request.target}"
+    if isinstance(error, _TLS_ERRORS):
+        return Failure(error=TLSError(f"{where}: no trusted connection: {_name(error)}."), began=False, transient=False)
+    if isinstance(error, _CONNECT_ERRORS):
+        return Failure(error=ConnectError(f"{where}: no connection: {_name(error)}."), began=False, transient=True)
+    if isinstance(error, _LostError):
+        lost = ConnectionLost(f"{where}: the connection ended before the answer came ({error}).")
+        return Failure(error=lost, began=True, transient=True, at_once=True)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        cut = TruncatedBodyError(f"{where}: the answer was cut short.")
+        return Failure(error=cut, began=True, transient=True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        broken: AsyncRunsError = ProtocolError(f"{where}: the answer is not valid HTTP ({_name(error)}).")
+        return Failure(error=broken, began=True, transient=False)
+    if isinstance(error, aiohttp.InvalidURL | ValueError):
+        return Failure(error=ProtocolError(f"{where}: {_name(error)}."), began=False, transient=False)
+    return Failure(error=ConnectionLost(f"{where}: {_name(error)}."), began=True, transient=True)
+
+
+class LiveAnswer:
+    """An answer that is still coming: its bytes, unpacked, as they come. Whoever is cancelled in it may go on."""
+
+    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
+        self._response = response
+        self._where = f"{request.method} {request.target}"
+        self._unpacker = Unpacker(response.headers.get("content-encoding", "").strip().lower())
+        self._pieces: Iterator[bytes] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            for piece in self._pieces:
+                return piece
+            self._pieces = self._unpacker.feed(await self._arrived())
+
+    async def _arrived(self) -> bytes:
+        try:
+            data = await self._response.content.readany()
+        except aiohttp.ClientPayloadError:
+            lost: TransportError = TruncatedBodyError(f"{self._where}: the stream was cut.")
+        except (aiohttp.ClientError, OSError) as error:
+            lost = ConnectionLost(f"{self._where}: the stream was lost ({_name(error)}).")
+        else:
+            if not data:
+                raise StopAsyncIteration
+            return data
+        raise lost
+
+    def close(self) -> None:
+        """Close the connection, unless the answer has ended and given it back."""
+        self._response.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def is_live(response: aiohttp.ClientResponse) -> bool:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    return response.status == 200 and response.content_type == "text/event-stream" and encoding in ENCODINGS
+
+
+def _name(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    return f"{type(error).__name__}, errno {number}" if isinstance(number, int) else type(error).__name__

@@ -1,0 +1,85 @@
+"""The key of each request: given, or from a token provider."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
+
+from asyncruns._secret import Secret
+
+_RENEW_BEFORE = 60.0
+_REMEMBERED_TOKENS = 4
+
+
+@runtime_checkable
+class AccessToken(Protocol):
+    """A token that knows its end, such as azure-identity's.
+
+    Attributes:
+        token: The bearer token.
+        expires_on: Unix seconds. It is asked for anew a minute before.
+    """
+
+    @property
+    def token(self) -> str: ...
+    @property
+    def expires_on(self) -> float: ...
+
+
+TokenProvider = Callable[[], Awaitable[str | AccessToken]]
+"""Gives a bearer token. A plain string is kept until the server answers 401, an `AccessToken` until it expires."""
+
+
+class Credentials:
+    """The key for each request: one that was given, or one from a provider, asked once for many callers."""
+
+    def __init__(self, source: str | TokenProvider, *, header: str = "Authorization", prefix: str = "Bearer ") -> None:
+        self._provider = None if isinstance(source, str) else source
+        self._secret = Secret(source) if isinstance(source, str) else None
+        self._header, self._prefix = header, prefix
+        self._given = deque([self._secret] if self._secret else [], maxlen=_REMEMBERED_TOKENS)
+        self._expires_on: float | None = None
+        self._asking = asyncio.Lock()
+
+    @property
+    def renewable(self) -> bool:
+        """Whether asking again may give another key."""
+        return self._provider is not None
+
+    async def current(self, now: float) -> Secret:
+        """Return the key, from the provider if there is none yet or the old one ends within a minute of *now*."""
+        if self._secret is not None and not self._ends(now):
+            return self._secret
+        async with self._asking:
+            if self._secret is None or self._ends(now):
+                self._secret = await self._ask()
+            return self._secret
+
+    def forget(self, refused: Secret) -> None:
+        """Drop *refused*, unless another caller has already replaced it."""
+        if self._secret is refused:
+            self._secret = None
+
+    def header(self, secret: Secret) -> dict[str, str]:
+        """Return the request header that shows *secret* to the server."""
+        return {self._header: f"{self._prefix}{secret.reveal()}"}
+
+    def redact(self, text: str) -> str:
+        """Return *text* without the key, also where that was replaced meanwhile."""
+        for secret in self._given:
+            text = secret.redact(text)
+        return text
+
+    def _ends(self, now: float) -> bool:
+        return self._expires_on is not None and now >= self._expires_on - _RENEW_BEFORE
+
+    async def _ask(self) -> Secret:
+        assert self._provider is not None  # noqa: S101  # a given key never ends and is never forgotten
+        token = await self._provider()
+        if isinstance(token, AccessToken):
+            self._expires_on = float(token.expires_on)
+            token = token.token
+        else:
+            self._expires_on = None
+        self._given.append(Secret(token, "the token provider's token"))
+        return self._given[-1]
