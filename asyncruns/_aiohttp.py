@@ -1,7 +1,7 @@
 """aiohttp tamed: its errors turned into ours, its own repetition switched off, its answers read as they come."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import aiohttp
@@ -83,8 +83,9 @@ def failure(error: Exception, request: Request) -> Failure:
 class LiveAnswer:
     """An answer that is still coming: its bytes, unpacked, as they come. Whoever is cancelled in it may go on."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
-        self._response = response
+    def __init__(self, response: aiohttp.ClientResponse, request: Request, on_close: Callable[[], None]) -> None:
+        self._response: aiohttp.ClientResponse | None = response
+        self._on_close = on_close
         self._where = f"{request.method} {request.target}"
         self._unpacker = Unpacker(response.headers.get("content-encoding", "").strip().lower())
         self._pieces: Iterator[bytes] = iter(())
@@ -100,7 +101,7 @@ class LiveAnswer:
 
     async def _arrived(self) -> bytes:
         try:
-            data = await self._response.content.readany()
+            data = b"" if self._response is None else await self._response.content.readany()
         except aiohttp.ClientPayloadError:
             lost: TransportError = TruncatedBodyError(f"{self._where}: the stream was cut.")
         except (aiohttp.ClientError, OSError) as error:
@@ -113,7 +114,10 @@ class LiveAnswer:
 
     def close(self) -> None:
         """Close the connection, unless the answer has ended and given it back."""
-        self._response.close()
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+            self._on_close()
 
     def __del__(self) -> None:
         self.close()

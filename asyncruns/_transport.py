@@ -79,6 +79,7 @@ class Transport:
         self._settings = settings
         self._quota = RetryQuota()
         self._http: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(settings.max_connections)
         self._told_content_type = False
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
         self.random: Callable[[], float] = random.random
@@ -212,13 +213,15 @@ class Transport:
             self._settings.rate_limit.note(status, call.headers, self.now())
 
     async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | LiveAnswer | Failure":
-        response = None
+        # A slot comes before the work: of ten thousand calls at once, all but a few wait here, where it costs little.
+        await self._slots.acquire()
+        response = live = None
         try:
             response = await self._ask(request, secret, _ACCEPT[call.live])
             call.headers = response.headers
             check_length(response)
             if call.live and is_live(response):
-                live, response = LiveAnswer(response, request), None
+                live, response = LiveAnswer(response, request, self._slots.release), None
                 return live
             body = await self._read(response)
         except asyncio.CancelledError as cancelled:
@@ -234,6 +237,8 @@ class Transport:
         finally:
             if response is not None:
                 response.release()
+            if live is None:
+                self._slots.release()
         answer = Answer(status=response.status, headers=response.headers, body=body)
         return self._judged(answer, request, call)
 
