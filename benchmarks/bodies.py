@@ -89,7 +89,7 @@ def step(id: str, run_id: str, thread_id: str, *, salt: int = 0) -> dict[str, An
 
 def page(kind: str, thread_id: str, run_id: str, variant: str, *, has_more: bool) -> bytes:
     """Make the template of a page of `runs` or `steps`: 100 items, whose ids hold `PAGE_MARK`."""
-    mark, chance = PAGE_MARK.decode(), random.Random(1)
+    mark, chance = PAGE_MARK.decode(), random.Random(thread_id)
     word = "run" if kind == "runs" else "step"
     ids = [f"{word}_{mark}{chance.getrandbits(64):016x}" for _ in range(PAGE_ITEMS)]
     if kind == "runs":

@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from asyncruns import AsyncRunsError, Message, Run, RunStep, Thread
 from asyncruns._codec import decode, decode_page, split_page
@@ -119,8 +121,7 @@ def main() -> None:
     parser.add_argument("--atheris", action="store_true", help="guided by coverage; needs --target and the package")
     options = parser.parse_args()
     if options.atheris:
-        import atheris
-
+        atheris: Any = import_module("atheris")
         atheris.Setup([sys.argv[0], str(CORPUS / options.target)], TARGETS[options.target])
         atheris.Fuzz()
     names = [options.target] if options.target else list(TARGETS)

@@ -17,9 +17,7 @@ RUN = Run(
     id="run_1",
     thread_id="thread_1",
     status="failed",
-    last_error=LastError(
-        code="rate_limit_exceeded", message="Rate limit is exceeded. Try again in 60 seconds."
-    ),
+    last_error=LastError(code="rate_limit_exceeded", message="Rate limit is exceeded. Try again in 60 seconds."),
 )
 STATUS = {
     "status": 429,
@@ -205,9 +203,7 @@ class TestEveryError:
         """The docstring says when it arises, and names each attribute."""
         assert cls.__doc__
         for name in ATTRIBUTES.get(cls, {}):
-            assert f"{name}:" in "".join(
-                parent.__doc__ or "" for parent in family() if issubclass(cls, parent)
-            )
+            assert f"{name}:" in "".join(parent.__doc__ or "" for parent in family() if issubclass(cls, parent))
 
 
 def test_message_is_as_the_server_sent_it():
@@ -231,9 +227,7 @@ def test_status_error_defaults():
 
 def test_active_run_error_names_the_run():
     """The run in the way can be awaited or cancelled by its id."""
-    error = errors.ActiveRunError(
-        "Thread thread_1 already has an active run run_7.", status=400, run_id="run_7"
-    )
+    error = errors.ActiveRunError("Thread thread_1 already has an active run run_7.", status=400, run_id="run_7")
     assert error.run_id == "run_7"
     assert isinstance(error, errors.BadRequestError)
 

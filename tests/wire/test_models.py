@@ -38,9 +38,7 @@ from asyncruns.models import (
     timestamp,
 )
 
-CLASSES = [
-    value for name in models.__all__ if attrs.has(value := getattr(models, name)) and isinstance(value, type)
-]
+CLASSES = [value for name in models.__all__ if attrs.has(value := getattr(models, name)) and isinstance(value, type)]
 SAMPLES = {
     bool: True,
     int: 7,
@@ -64,9 +62,7 @@ SAMPLES = {
 
 def sample(cls: type) -> object:
     """Make an object with every required field filled, and its mappings too where it has any."""
-    values = {
-        field.name: SAMPLES[field.type] for field in attrs.fields(cls) if field.default is attrs.NOTHING
-    }
+    values = {field.name: SAMPLES[field.type] for field in attrs.fields(cls) if field.default is attrs.NOTHING}
     if "extra" in attrs.fields_dict(cls):
         values["extra"] = {"later": [1, {"a": None}]}
     return cls(**values)
@@ -246,9 +242,7 @@ def test_duration(status, fields, seconds):
     assert a_run(status, **fields).duration == expected
 
 
-@pytest.mark.parametrize(
-    "status", ["queued", "in_progress", "requires_action", "cancelling", "completed", "new"]
-)
+@pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action", "cancelling", "completed", "new"])
 def test_raise_for_status_returns_the_run(status):
     """A run that completed, or has not ended, is handed back, so that the call chains."""
     run = a_run(status)

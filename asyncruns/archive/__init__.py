@@ -1,0 +1,21 @@
+"""Complete histories of threads in one file: fill it, resume it, read it, convert it, look at it."""
+
+from asyncruns.archive._archive import Archive, ThreadRecord
+from asyncruns.archive._convert import convert
+from asyncruns.archive._exporter import Exporter, Options, export
+from asyncruns.archive._progress import Progress
+from asyncruns.archive._report import write_report
+from asyncruns.archive._verify import Findings, verify
+
+__all__ = [
+    "Archive",
+    "Exporter",
+    "Findings",
+    "Options",
+    "Progress",
+    "ThreadRecord",
+    "convert",
+    "export",
+    "verify",
+    "write_report",
+]

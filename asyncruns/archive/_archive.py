@@ -1,0 +1,203 @@
+"""The reading side of an archive: what it holds, as objects or as the bytes that were sent, without a server."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import attrs
+
+from asyncruns import ArchiveCorrupt, Message, Run, RunStep, Thread
+from asyncruns._codec import decode
+from asyncruns.archive import _file
+from asyncruns.archive._schema import Kind, Table, checksum
+from asyncruns.archive._store import ThreadState, Walk, check_thread, read_walk
+
+T = TypeVar("T")
+
+_MODELS: dict[Table, type[Any]] = {"runs": Run, "steps": RunStep, "messages": Message, "threads": Thread}
+_COLUMNS: dict[Table, str] = {
+    "runs": "checksum, json, id, thread_id",
+    "steps": "checksum, json, id, thread_id, run_id",
+    "messages": "checksum, json, id, thread_id",
+}
+
+
+@attrs.frozen(kw_only=True)
+class ThreadRecord:
+    """What the archive knows of one thread.
+
+    Attributes:
+        id: The thread.
+        state: `listed` (not all brought yet), `done` or `failed`.
+        reason: Why something could not be brought. None: nothing is known to be missing.
+        verified: What a verification found: empty for nothing, None for none made.
+    """
+
+    id: str
+    state: ThreadState
+    reason: str | None
+    verified: str | None
+
+
+class Archive:
+    """An archive open for reading, also while an export fills it; make one with `open`, best in a `with` block.
+
+    Every row is held against its checksum as it is read. Reading goes on where damage allows it and raises
+    `ArchiveCorrupt` where it does not.
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = db
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], *, check: bool = True) -> Self:
+        """Open the archive at *path*.
+
+        Args:
+            path: The file.
+            check: Whether to look through the whole file for damage first, which reads all of it. Without it, a row
+                that damage made unreachable may be missing unnoticed; a changed one never is.
+
+        Raises:
+            ArchiveCorrupt: It is no archive, is of another version, or is damaged.
+            ArchiveError: It does not exist or cannot be opened.
+        """
+        where = Path(path)
+        return cls(where, _file.connect(where, write=False, check=check))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def runs(self, thread_id: str | None = None) -> Iterator[Run]:
+        """Yield the runs: of a thread in the server's order, or all of them as they came."""
+        return self._objects("runs", Run, None if thread_id is None else ("thread_id", thread_id))
+
+    def steps(self, run_id: str | None = None) -> Iterator[RunStep]:
+        """Yield the steps: of a run in the server's order, or all of them as they came."""
+        return self._objects("steps", RunStep, None if run_id is None else ("run_id", run_id))
+
+    def messages(self, thread_id: str | None = None) -> Iterator[Message]:
+        """Yield the messages: of a thread in the server's order, or all of them as they came."""
+        return self._objects("messages", Message, None if thread_id is None else ("thread_id", thread_id))
+
+    def threads(self) -> Iterator[Thread]:
+        """Yield the threads that were brought themselves."""
+        return (decode(json, Thread) for json in self.raw("threads"))
+
+    def raw(self, table: Table, *, thread_id: str | None = None) -> Iterator[bytes]:
+        """Yield the JSON of every item of a table exactly as sent, of a thread in the server's order or of all."""
+        if table == "threads":
+            return (json for _, json in self._threads() if json is not None)
+        return self._blobs(table, None if thread_id is None else ("thread_id", thread_id))
+
+    def raw_steps(self, run_id: str) -> Iterator[bytes]:
+        """Yield the JSON of a run's steps exactly as sent, in the server's order."""
+        return self._blobs("steps", ("run_id", run_id))
+
+    def named(self, table: Kind, ids: Sequence[str]) -> Iterator[bytes]:
+        """Yield the JSON of the items with these ids, as far as they are there."""
+        for id in ids:
+            yield from self._checked(table, "WHERE id = ?", (id,))
+
+    def last(self, table: Kind, count: int) -> Iterator[bytes]:
+        """Yield the JSON of the items that came last, the very last first."""
+        return self._checked(table, "ORDER BY rowid DESC LIMIT ?", (count,))
+
+    def columns(self, table: Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the named columns of every row, texts as bytes, after holding the row against its checksum."""
+        if table == "threads":
+            return self._thread_columns(names)
+        return self._item_columns(table, names)
+
+    def records(self) -> Iterator[ThreadRecord]:
+        """Yield what is known of each thread, in the order of the list that was given."""
+        return (record for record, _ in self._threads())
+
+    def count(self, table: Table) -> int:
+        """Return how many items a table has; of threads, how many are known."""
+        with _file.told(self.path):
+            found: int = self._db.execute(f"SELECT count(*) FROM {_known(table)}").fetchone()[0]  # noqa: S608
+        return found
+
+    def walks(self) -> Iterator[Walk]:
+        """Yield where each walk stands."""
+        query = "SELECT thread_id, kind, run_id, state, cursor, anchor, position, reason, checksum FROM walks"
+        return (read_walk(self.path, row) for row in self._rows(query, ()))
+
+    @property
+    def verified_at(self) -> int | None:
+        """When the archive was last verified against the server, in Unix seconds; None for never."""
+        with _file.told(self.path):
+            found: int | None = self._db.execute("SELECT verified_at FROM archive").fetchone()[0]
+        return found
+
+    def _objects(self, table: Kind, model: type[T], owner: tuple[str, str] | None) -> Iterator[T]:
+        return (decode(blob, model) for blob in self._blobs(table, owner))
+
+    def _blobs(self, table: Table, owner: tuple[str, str] | None) -> Iterator[bytes]:
+        if owner is None:
+            return self._checked(table, "ORDER BY rowid", ())
+        return self._checked(table, f"WHERE {owner[0]} = ? ORDER BY position", (owner[1],))
+
+    def _checked(self, table: Table, which: str, values: tuple[object, ...]) -> Iterator[bytes]:
+        query = f"SELECT {_COLUMNS[_known(table)]} FROM {table} {which}"  # noqa: S608  # names of our own
+        for given, json, *fields in self._rows(query, values):
+            if not _is_right(given, json, fields):
+                raise self._wrong(table)
+            yield json
+
+    def _item_columns(self, table: Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        columns = _COLUMNS[table]
+        count = columns.count(",") + 1
+        query = f"SELECT {columns}, {', '.join(names)} FROM {_known(table)} ORDER BY rowid"  # noqa: S608
+        for row in self._rows(query, ()):
+            given, json, *fields = row[:count]
+            if not _is_right(given, json, fields):
+                raise self._wrong(table)
+            yield row[count:]
+
+    def _thread_columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        checked = self._threads()
+        query = f"SELECT {', '.join(names)}, json IS NOT NULL FROM threads ORDER BY rowid"  # noqa: S608
+        for row, _ in zip(self._rows(query, ()), checked, strict=True):
+            if row[-1]:
+                yield row[:-1]
+
+    def _wrong(self, table: Table) -> ArchiveCorrupt:
+        return ArchiveCorrupt(f"{self.path} is damaged: an item of {table} does not match its checksum.")
+
+    def _threads(self) -> Iterator[tuple[ThreadRecord, bytes | None]]:
+        query = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
+        for id, state, reason, verified, given, json in self._rows(query, ()):
+            check_thread(self.path, id, state, reason, verified, given, json)
+            told = (None if value is None else value.decode() for value in (reason, verified))
+            reason, verified = told
+            yield ThreadRecord(id=id.decode(), state=state.decode(), reason=reason, verified=verified), json
+
+    def _rows(self, query: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        with _file.told(self.path):
+            for row in self._db.execute(query, values):  # noqa: UP028  # `yield from` would close the cursor too late
+                yield row
+
+
+def _known(table: Table) -> Table:
+    if table not in _MODELS:
+        raise ValueError(f"table must be one of {', '.join(_MODELS)}, not {table!r}.")
+    return table
+
+
+def _is_right(given: object, json: object, fields: list[Any]) -> bool:
+    try:
+        return isinstance(json, bytes) and checksum(json, *(field.decode() for field in fields)) == given
+    except (UnicodeDecodeError, AttributeError):
+        return False

@@ -1,0 +1,149 @@
+"""Out of the archive into other formats: written beside the target, made safe, and then given its name."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from asyncruns import ConfigurationError
+from asyncruns.archive import _file, _moments
+from asyncruns.archive._archive import Archive
+from asyncruns.archive._schema import FIELDS, TABLES, Table
+
+_ROWS_PER_GROUP = 10_000
+_NUMBERS = frozenset({"created_at", "prompt_tokens", "completion_tokens", "total_tokens"})
+
+
+def convert(archive: Archive, out: str | PathLike[str], *, table: Table = "runs") -> int:
+    """Write a table to *out* and return the number of its rows; the name says the format.
+
+    `.jsonl` is one JSON object a line, as it was sent but for line breaks between its parts; `.jsonl.zst` is the same,
+    packed; `.parquet` has typed columns, and the whole object as text in the column `json`. A file that is there is
+    replaced in the end, all at once; until then, and when anything goes wrong, it stays as it was. Nothing is held in
+    memory but a few thousand rows.
+
+    Args:
+        archive: An open archive.
+        out: The file to write.
+        table: What to write.
+
+    Raises:
+        ConfigurationError: The format is not known, or the package that writes it is not installed.
+        ArchiveCorrupt: The archive is damaged.
+        ArchiveError: The file cannot be written.
+    """
+    target = Path(out)
+    if table not in TABLES:
+        raise ConfigurationError(f"table must be one of {', '.join(TABLES)}, not {table!r}.")
+    write = _writer_for(target.name)
+    with replaced(target) as file:
+        return write(archive, table, file)
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[BinaryIO]:
+    """Give a file that becomes *target* when the block ends well, and vanishes when it does not.
+
+    Raises:
+        ArchiveError: It cannot be written.
+    """
+    new = target.with_name(f".{target.name}.new")
+    with _file.told(target):
+        new.unlink(missing_ok=True)
+        handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                _moments.reached("after_rows")
+                os.fsync(file.fileno())
+            _moments.reached("before_rename")
+            os.replace(new, target)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        _moments.reached("after_rename")
+        _file.sync_folder(target.parent)
+
+
+def _writer_for(name: str) -> Callable[[Archive, Table, BinaryIO], int]:
+    if name.endswith(".jsonl"):
+        return _write_lines
+    if name.endswith(".jsonl.zst"):
+        return _writer_of_packed_lines()
+    if name.endswith(".parquet"):
+        return _writer_of_parquet()
+    raise ConfigurationError(f"The name must end in .jsonl, .jsonl.zst or .parquet; {name!r} does not.")
+
+
+def _write_lines(archive: Archive, table: Table, file: Any) -> int:
+    count = 0
+    for blob in archive.raw(table):
+        file.write(_one_line(blob))
+        count += 1
+    return count
+
+
+def _one_line(blob: bytes) -> bytes:
+    """Return *blob* as a line; it is written anew only where it has line breaks, which stand between its parts."""
+    if b"\n" in blob or b"\r" in blob:
+        blob = msgspec.json.format(blob, indent=-1)
+    return blob + b"\n"
+
+
+def _writer_of_packed_lines() -> Callable[[Archive, Table, BinaryIO], int]:
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise ConfigurationError("Writing .zst needs one more package: pip install 'asyncruns[zstd]'") from None
+
+    def write(archive: Archive, table: Table, file: BinaryIO) -> int:
+        with zstandard.ZstdCompressor(level=6, write_checksum=True).stream_writer(file, closefd=False) as packed:
+            return _write_lines(archive, table, packed)
+
+    return write
+
+
+def _writer_of_parquet() -> Callable[[Archive, Table, BinaryIO], int]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise ConfigurationError("Writing Parquet needs one more package: pip install 'asyncruns[parquet]'") from None
+
+    def write(archive: Archive, table: Table, file: BinaryIO) -> int:
+        names = _columns(table)
+        kinds = [(name, pa.int64() if name in _NUMBERS else pa.string()) for name in names]
+        schema, count = pa.schema(kinds), 0
+        rows = archive.columns(table, names)
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            while group := list(islice(rows, _ROWS_PER_GROUP)):
+                columns = [
+                    pa.array([_typed(name, row[place]) for row in group], type=kind)
+                    for place, (name, kind) in enumerate(kinds)
+                ]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+                _moments.reached("mid_rows")
+                count += len(group)
+        return count
+
+    return write
+
+
+def _columns(table: Table) -> list[str]:
+    owners = {"runs": ["thread_id"], "steps": ["thread_id", "run_id"], "messages": ["thread_id"], "threads": []}
+    return ["id", *owners[table], *FIELDS[table], "json"]
+
+
+def _typed(name: str, value: object) -> object:
+    """Return what a column takes; what a server sent as another type is left to the column `json`."""
+    if name not in _NUMBERS:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None

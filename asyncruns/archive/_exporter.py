@@ -1,0 +1,362 @@
+"""Fill an archive from a server: many walks at once, each to its end, whatever happens to the others."""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import attrs
+
+from asyncruns import (
+    ArchiveError,
+    AsyncCursorPager,
+    AsyncRunsError,
+    AuthenticationError,
+    Include,
+    Session,
+    StepListParams,
+)
+from asyncruns.archive._patience import ExportStopped, Patience, first_of
+from asyncruns.archive._progress import Progress
+from asyncruns.archive._schema import Kind
+from asyncruns.archive._store import KnownThread, PageWrite, Store, ThreadState, ThreadWrite, Walk
+from asyncruns.archive._walking import PAGE_ITEMS, Facts, MakePager, Walker, is_terminal
+from asyncruns.archive._writer import Writer
+
+ThreadIds = Iterable[str] | AsyncIterable[str]
+Arrived = Callable[[Sequence[Facts]], Awaitable[None]]
+
+_STAGED_AT_ONCE = 1000
+_THREADS_AT_ONCE = 100
+_LONGEST_BACKLOG = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What an export is to bring, and how.
+
+    Attributes:
+        steps: Bring the steps of the runs.
+        messages: Bring the messages of the threads.
+        threads: Bring the threads themselves.
+        include: What steps are to hold beyond the usual: the text that file search found.
+        concurrency: Requests under way at the same time.
+        probe: Ask once more past the end of each listing, for servers that always say there is no more.
+        allow_change: Whether the list of threads may differ from the one that the archive was begun with.
+        check_identity: Whether items of another thread than the one asked for are an error.
+    """
+
+    steps: bool = True
+    messages: bool = False
+    threads: bool = False
+    include: Sequence[Include] = ()
+    concurrency: int = attrs.field(default=16)
+    probe: bool = False
+    allow_change: bool = False
+    check_identity: bool = True
+
+    @concurrency.validator
+    def _check_concurrency(self, _: object, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"concurrency must be a whole number from 1 on, not {value!r}.")
+
+
+class OptionWords(TypedDict, total=False):
+    """The keywords of `export`; see `Options`."""
+
+    steps: bool
+    messages: bool
+    threads: bool
+    include: Sequence[Include]
+    concurrency: int
+    probe: bool
+    allow_change: bool
+    check_identity: bool
+
+
+@attrs.define(eq=False)
+class _Thread:
+    """A thread on its way: what is still to be done for it, and what went wrong."""
+
+    known: KnownThread
+    open_jobs: int = 0
+    reason: str | None = None
+    stored: ThreadState | None = None
+
+    @property
+    def id(self) -> str:
+        return self.known.id
+
+
+class Exporter:
+    """Brings the histories of threads into an archive; run it once, again and again with a new one.
+
+    Args:
+        session: An open session. A rate limit is its own: `Session(rate_limit=...)`.
+        path: The archive. One that does not exist is made.
+        options: What to bring. None: runs and steps.
+
+    Attributes:
+        progress: How far it is.
+    """
+
+    def __init__(self, session: Session, path: str | PathLike[str], options: Options | None = None) -> None:
+        self.progress = Progress()
+        self._session = session
+        self._path = Path(path)
+        self._options = options or Options()
+        self._patience = Patience(self.progress)
+        self._backlog: deque[tuple[_Thread, deque[tuple[str, Any]]]] = deque()
+        self._waiting = 0
+        self._walking = 0
+        self._changed = asyncio.Condition()
+        self._fresh: deque[KnownThread] = deque()
+        self._last_fresh: int | None = 0
+        self._writer: Writer
+
+    async def run(self, thread_ids: ThreadIds | None = None) -> Progress:
+        """Bring everything that is new, and return how it went; cancelling keeps what came and can be gone on with.
+
+        A thread that cannot be brought does not stop the others: it is counted, and its reason is kept here and in
+        the archive. The next run tries it again.
+
+        Args:
+            thread_ids: The threads. None: all that the server lists, where it can.
+
+        Raises:
+            ArchiveLocked: Another process is filling the archive.
+            ArchiveCorrupt: The file is no archive, or is damaged.
+            ArchiveError: It cannot be written, or was begun with another list of threads.
+            AsyncRunsError: The server cannot be asked at all: no connection, a wrong key, no quota left.
+        """
+        async with Writer(self._path) as self._writer:
+            self.progress.threads = await self._stage(thread_ids)
+            try:
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(self._options.concurrency):
+                        workers.create_task(self._work())
+            except* ExportStopped as group:
+                raise first_of(group).error from None
+            except* AsyncRunsError as group:
+                raise first_of(group) from None
+        return self.progress
+
+    async def _stage(self, thread_ids: ThreadIds | None) -> int:
+        if thread_ids is None:
+            await self._stage_listing()
+        elif isinstance(thread_ids, AsyncIterable):
+            ids: list[str] = []
+            async for id in thread_ids:
+                ids.append(id)
+                if len(ids) == _STAGED_AT_ONCE:
+                    await self._writer.call(partial(Store.stage, ids=ids))
+                    ids = []
+            await self._writer.call(partial(Store.stage, ids=ids))
+        else:
+            given = iter(thread_ids)
+            while ids := list(itertools.islice(given, _STAGED_AT_ONCE)):
+                await self._writer.call(partial(Store.stage, ids=ids))
+        allowed = self._options.allow_change or thread_ids is None
+        return await self._writer.call(partial(Store.settle, allow_change=allowed))
+
+    async def _stage_listing(self) -> None:
+        async for page in self._session.threads.list(order="asc", limit=PAGE_ITEMS).pages():
+            await self._writer.call(partial(Store.stage, ids=[thread.id for thread in page.data]))
+
+    async def _work(self) -> None:
+        """Do one thing after the other, until there is nothing left for anybody."""
+        while True:
+            async with self._changed:
+                while not (job := await self._next_job()):
+                    if not self._walking:
+                        self._changed.notify_all()
+                        return
+                    await self._changed.wait()
+            if isinstance(job, _Thread):
+                await self._bring(job)
+            else:
+                await self._bring_steps(*job)
+
+    async def _next_job(self) -> _Thread | tuple[_Thread, str, Any] | None:
+        """Take a thread to begin, or a run whose steps are wanted: runs first once enough of them wait."""
+        if self._waiting < self._options.concurrency and (known := await self._next_thread()) is not None:
+            self._walking += 1
+            return _Thread(known, open_jobs=1)
+        return self._next_run()
+
+    async def _next_thread(self) -> KnownThread | None:
+        if not self._fresh and self._last_fresh is not None:
+            last, known = await self._writer.call(
+                partial(Store.next_threads, after=self._last_fresh, limit=_THREADS_AT_ONCE)
+            )
+            self._fresh.extend(known)
+            self._last_fresh = last if known else None
+        return self._fresh.popleft() if self._fresh else None
+
+    def _next_run(self) -> tuple[_Thread, str, Any] | None:
+        """Take a run from the thread whose turn it is."""
+        if not self._backlog:
+            return None
+        thread, runs = self._backlog.popleft()
+        run_id, status = runs.popleft()
+        if runs:
+            self._backlog.append((thread, runs))
+        self._waiting -= 1
+        return thread, run_id, status
+
+    async def _bring(self, thread: _Thread) -> None:
+        """Walk the listings of a thread; the steps of its runs are put off for whoever has time."""
+        options = self._options
+        try:
+            if options.threads and not thread.known.has_json:
+                await self._tried(thread, partial(self._bring_itself, thread), lambda: 0)
+            runs = _begun_again(thread.known.walks.get("runs"), thread.id, "runs")
+            if options.steps and runs.position:
+                await self._put_off(thread, await self._writer.call(partial(Store.runs_without_steps, walk=runs)))
+            await self._walk(thread, runs, partial(self._runs_pager, thread.id), partial(self._runs_came, thread))
+            if options.messages:
+                messages = _begun_again(thread.known.walks.get("messages"), thread.id, "messages")
+                await self._walk(thread, messages, partial(self._messages_pager, thread.id), _nothing_more)
+        finally:
+            self._walking -= 1
+            await self._tell_others()
+        await self._finish_job(thread)
+
+    async def _bring_itself(self, thread: _Thread) -> None:
+        await self._patience.calm()
+        json = await self._session.threads.retrieve_raw(thread.id)
+        await self._writer.write(ThreadWrite(id=thread.id, state="listed", json=json))
+        thread.stored = "listed"
+
+    async def _bring_steps(self, thread: _Thread, run_id: str, status: object) -> None:
+        known = await self._writer.call(partial(Store.walk, thread_id=thread.id, kind="steps", run_id=run_id))
+        walk = known or Walk(thread_id=thread.id, kind="steps", run_id=run_id)
+        if walk.state == "open":
+            walk = attrs.evolve(walk, cursor=None, anchor=None)
+        pager = partial(self._steps_pager, thread.id, run_id)
+        await self._walk(thread, walk, pager, _nothing_more, settles=is_terminal(status))
+        await self._finish_job(thread)
+
+    async def _walk(
+        self, thread: _Thread, walk: Walk, pager: MakePager, arrived: Arrived, *, settles: bool = True
+    ) -> None:
+        async def counted(facts: Sequence[Facts]) -> None:
+            self._patience.successes += 1
+            setattr(self.progress, walk.kind, getattr(self.progress, walk.kind) + len(facts))
+            await arrived(facts)
+
+        walker = Walker(
+            writer=self._writer,
+            walk=walk,
+            pager=pager,
+            calm=self._patience.calm,
+            arrived=counted,
+            probe=self._options.probe,
+            check_identity=self._options.check_identity,
+            settles=settles,
+        )
+        error = await self._tried(thread, walker.to_end, lambda: walker.walk.position)
+        if error is not None:
+            failed = attrs.evolve(walker.walk, state="failed", reason=_reason(error))
+            await self._writer.write(PageWrite(walk=failed))
+
+    async def _tried(
+        self, thread: _Thread, work: Callable[[], Awaitable[None]], seen: Callable[[], int]
+    ) -> AsyncRunsError | None:
+        """Do *work*; what cannot be brought is held against the thread and returned."""
+        try:
+            await self._patience.through(work, seen)
+        except AuthenticationError as error:
+            raise ExportStopped(error) from None
+        except ArchiveError:
+            raise
+        except AsyncRunsError as error:
+            thread.reason = thread.reason or _reason(error)
+            return error
+        self._patience.successes += 1
+        return None
+
+    async def _runs_came(self, thread: _Thread, facts: Sequence[Facts]) -> None:
+        if not self._options.steps:
+            return
+        wanted = [(fact.id, fact.status) for fact in facts]
+        if thread.known.walks:
+            ids = [fact.id for fact in facts]
+            done = await self._writer.call(partial(Store.runs_with_steps, thread_id=thread.id, among=ids))
+            wanted = [(id, status) for id, status in wanted if id not in done]
+        await self._put_off(thread, wanted)
+
+    async def _put_off(self, thread: _Thread, runs: Sequence[tuple[str, object]]) -> None:
+        """Leave the steps of *runs* to whoever has time; when too many wait already, help first."""
+        if not runs:
+            return
+        if thread.known.state == "done" and not thread.stored:
+            await self._writer.write(ThreadWrite(id=thread.id, state="listed"))
+            thread.stored = "listed"
+        thread.open_jobs += len(runs)
+        self._waiting += len(runs)
+        self._backlog.append((thread, deque(runs)))
+        await self._tell_others()
+        while self._waiting > _LONGEST_BACKLOG and (job := self._next_run()):
+            await self._bring_steps(*job)
+
+    async def _finish_job(self, thread: _Thread) -> None:
+        thread.open_jobs -= 1
+        if thread.open_jobs:
+            return
+        if thread.reason is None:
+            self.progress.threads_done += 1
+            state: ThreadState = "done"
+        else:
+            self.progress.note_failure(thread.id, thread.reason)
+            state = "failed"
+        if thread.stored or thread.known.state != state or state == "failed":
+            await self._writer.write(ThreadWrite(id=thread.id, state=state, reason=thread.reason))
+
+    async def _tell_others(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _runs_pager(self, thread_id: str, after: str | None, most: int | None) -> AsyncCursorPager[Any]:
+        return self._session.runs.list(thread_id, order="asc", limit=_limit(most), after=after, max_items=most)
+
+    def _messages_pager(self, thread_id: str, after: str | None, most: int | None) -> AsyncCursorPager[Any]:
+        return self._session.messages.list(thread_id, order="asc", limit=_limit(most), after=after, max_items=most)
+
+    def _steps_pager(self, thread_id: str, run_id: str, after: str | None, most: int | None) -> AsyncCursorPager[Any]:
+        params: StepListParams = {"order": "asc", "limit": _limit(most), "after": after, "max_items": most}
+        if self._options.include:
+            params["include"] = self._options.include
+        return self._session.steps.list(thread_id, run_id, **params)
+
+
+async def export(
+    session: Session, path: str | PathLike[str], thread_ids: ThreadIds | None = None, **options: Unpack[OptionWords]
+) -> Progress:
+    """Bring the histories of *thread_ids* into the archive at *path*; see `Exporter` and `Options`."""
+    return await Exporter(session, path, Options(**options)).run(thread_ids)
+
+
+def _begun_again(walk: Walk | None, thread_id: str, kind: Kind) -> Walk:
+    """Return where a walk is to begin: where it broke off, or, if it ended, behind what can no longer change."""
+    if walk is None:
+        return Walk(thread_id=thread_id, kind=kind)
+    if walk.state in ("walking", "failed"):
+        return walk
+    return attrs.evolve(walk, cursor=walk.anchor)
+
+
+async def _nothing_more(_: Sequence[Facts]) -> None:
+    """Nothing follows from what came."""
+
+
+def _limit(most: int | None) -> int:
+    return PAGE_ITEMS if most is None else most
+
+
+def _reason(error: AsyncRunsError) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,132 @@
+"""Open an archive file, and refuse what is none or is damaged: nothing is repaired, nothing begun again."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
+from asyncruns.archive import _moments
+from asyncruns.archive._schema import APPLICATION_ID, PAGE_SIZE, SCHEMA, VERSION
+
+_MAGIC = b"SQLite format 3\0"
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_WAIT_SECONDS = 10.0
+
+
+def create(path: Path) -> None:
+    """Make an empty archive; it appears under its name complete or not at all.
+
+    Raises:
+        ArchiveError: It cannot be written.
+    """
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with told(path):
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+            for statement in SCHEMA.values():
+                db.execute(statement)
+            db.execute("INSERT INTO archive VALUES (1, 0, '', NULL)")
+        _moments.reached("before_rename")
+        os.rename(new, path)
+        _moments.reached("after_rename")
+        sync_folder(path.parent)
+
+
+def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
+    """Open the archive at *path*.
+
+    Args:
+        path: The file.
+        write: Whether it is to be filled.
+        check: Whether to look through all of it for damage first; that reads the whole file.
+
+    Raises:
+        ArchiveCorrupt: It is no archive, is of another version, or is damaged.
+        ArchiveError: It does not exist or cannot be opened.
+    """
+    with told(path):
+        _check_beginning(path)
+        uri = f"file:{quote(str(path.absolute()))}?{_mode(path, write=write)}"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
+        try:
+            db.text_factory = bytes
+            db.execute(f"PRAGMA query_only = {int(not write)}")
+            _check_marks(path, db)
+            if check:
+                _check_pages(path, db)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Raise what SQLite and the system say about *path* as errors of ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in _DAMAGE:
+            raise ArchiveCorrupt(f"{path} is damaged ({error}).") from None
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise ArchiveLocked(f"{path} is in use by another program ({error}).") from None
+        raise ArchiveError(f"{path} cannot be read or written ({error}).") from None
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read or written ({error.strerror or error}).") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the system write down that a file in *folder* has a new name."""
+    if os.name == "nt":  # pragma: no cover  # folders cannot be opened there, and the gate runs on Linux
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mode(path: Path, *, write: bool) -> str:
+    """Say how SQLite is to open the file; readers keep files of their own beside it where they may."""
+    if write or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return "mode=rw"
+    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+
+
+def _check_beginning(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        raise ArchiveError(f"There is no archive at {path}.") from None
+    if beginning != _MAGIC:
+        raise ArchiveCorrupt(f"{path} is not an archive: it is no SQLite file.")
+
+
+def _check_marks(path: Path, db: sqlite3.Connection) -> None:
+    if _pragma(db, "application_id") != APPLICATION_ID:
+        raise ArchiveCorrupt(f"{path} is an SQLite file, but no archive of this program.")
+    version = _pragma(db, "user_version")
+    if version != VERSION:
+        raise ArchiveCorrupt(f"{path} is an archive of version {version}; this program reads version {VERSION}.")
+    found = {name.decode(errors="replace"): sql for name, sql in db.execute("SELECT name, sql FROM sqlite_schema")}
+    if any(found.get(name, b"") != statement.encode() for name, statement in SCHEMA.items()):
+        raise ArchiveCorrupt(f"{path} is damaged: its tables are not those of an archive.")
+
+
+def _check_pages(path: Path, db: sqlite3.Connection) -> None:
+    said = b"; ".join(row[0] for row in db.execute("PRAGMA integrity_check(3)"))
+    if said != b"ok":
+        raise ArchiveCorrupt(f"{path} is damaged: {said.decode(errors='replace')}")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> object:
+    return db.execute(f"PRAGMA {name}").fetchone()[0]

@@ -1,0 +1,101 @@
+"""Trouble that passes: everybody waits, then goes on; what does not pass ends a thread, or the export."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asyncruns import (
+    AsyncRunsError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+from asyncruns.archive._progress import Progress
+
+PASSING = (TransportError, ServerError, RateLimitError)
+"""Errors that may not come again; the session has tried several times when one gets here."""
+
+_TRIES = 5
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 900.0
+_NO_HELP_IN_WAITING = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+
+class ExportStopped(Exception):  # noqa: N818  # never leaves the package
+    """The error ends the export and not just a thread."""
+
+    def __init__(self, error: AsyncRunsError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Patience:
+    """The pauses of one export, shared by all its walks.
+
+    Attributes:
+        sleep: Waits; tests replace it.
+        successes: Pages that came. While they come, the server is there.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self.successes = 0
+        self._progress = progress
+        self._until = 0.0
+
+    async def calm(self) -> None:
+        """Return when nobody is to wait."""
+        loop = asyncio.get_running_loop()
+        while (remaining := self._until - loop.time()) > 0:
+            before = self._until
+            await self.sleep(remaining)
+            if self._until == before:
+                self._until = 0.0
+
+    async def through(self, walk: Callable[[], Awaitable[None]], seen: Callable[[], int]) -> None:
+        """Carry out *walk*, and begin it again after a pause when trouble of the passing kind ends it.
+
+        Args:
+            walk: May be begun again and then goes on where it was.
+            seen: Tells how far it is; getting on renews the patience.
+
+        Raises:
+            AsyncRunsError: It cannot be carried out.
+            ExportStopped: Nothing can, at the moment.
+        """
+        tries, at, successes = 0, seen(), self.successes
+        while True:
+            try:
+                return await walk()
+            except PASSING as error:
+                if seen() != at:
+                    tries, at, successes = 0, seen(), self.successes
+                tries += 1
+                if not _may_pass(error):
+                    raise ExportStopped(error) from None
+                if tries == _TRIES:
+                    if self.successes == successes:
+                        raise ExportStopped(error) from None
+                    raise
+                self._pause(error, tries)
+            await self.calm()
+
+    def _pause(self, error: AsyncRunsError, tries: int) -> None:
+        asked = getattr(error, "retry_after", None)
+        seconds = _FIRST_PAUSE * 2.0 ** (tries - 1) if asked is None else asked
+        self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
+        self._progress.pauses += 1
+        self._progress.paused_until = self._until
+        self._progress.last_trouble = str(error)
+
+
+def _may_pass(error: AsyncRunsError) -> bool:
+    if not isinstance(error, RateLimitError):
+        return True
+    return error.code not in _NO_HELP_IN_WAITING and (error.retry_after or 0.0) <= _LONGEST_PAUSE
+
+
+def first_of(group: BaseExceptionGroup[Any]) -> Any:
+    """Return the first error of a group, which may hold groups."""
+    found = group.exceptions[0]
+    return first_of(found) if isinstance(found, BaseExceptionGroup) else found

@@ -1,0 +1,145 @@
+"""Hold an archive against the server: every listing is walked again, newest first, and compared item by item."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from asyncruns import AsyncCursorPager, AsyncRunsError, AuthenticationError, Session
+from asyncruns.archive._patience import ExportStopped, Patience, first_of
+from asyncruns.archive._progress import Progress
+from asyncruns.archive._schema import Kind, digest
+from asyncruns.archive._store import Store, VerifiedWrite
+from asyncruns.archive._walking import PAGE_ITEMS
+from asyncruns.archive._writer import Writer
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+_read_id = msgspec.json.Decoder(_Id).decode
+
+
+@attrs.define(kw_only=True)
+class Findings:
+    """What a verification found, summed up.
+
+    Attributes:
+        threads: Threads walked.
+        items: Items that the server showed.
+        missing: Ids of items that the archive has not.
+        different: Ids of items that the server shows otherwise now.
+        gone: Items that the archive has and the server no longer shows.
+        failures: Thread id -> why it could not be verified.
+    """
+
+    threads: int = 0
+    items: int = 0
+    missing: list[str] = attrs.field(factory=list)
+    different: list[str] = attrs.field(factory=list)
+    gone: int = 0
+    failures: dict[str, str] = attrs.field(factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing or different, and every thread could be walked."""
+        return not (self.missing or self.different or self.failures)
+
+
+async def verify(session: Session, path: str | PathLike[str], *, concurrency: int = 16, steps: bool = True) -> Findings:
+    """Walk every thread of the archive again, newest first, and say what is missing or different.
+
+    What is compared is the JSON value: a server may write the same object with other spaces or keys in another order.
+    The archive keeps what it has; it notes the findings of each thread. Runs that were not terminal when they were
+    archived will differ until the next export.
+
+    Args:
+        session: An open session.
+        path: The archive.
+        concurrency: Threads walked at the same time.
+        steps: Whether to walk the steps of the runs, too.
+
+    Raises:
+        ArchiveLocked: An export is filling the archive.
+        ArchiveCorrupt: The file is no archive, or is damaged.
+        AsyncRunsError: The server cannot be asked at all.
+    """
+    where = Path(path)
+    findings = Findings()
+    async with Writer(where, create=False) as writer:
+        checker = _Verifier(session, writer, findings, steps=steps)
+        threads = await writer.call(Store.all_threads)
+        remaining = iter(threads)
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(concurrency):
+                    workers.create_task(checker.work(remaining))
+        except* ExportStopped as group:
+            raise first_of(group).error from None
+        except* AsyncRunsError as group:
+            raise first_of(group) from None
+        await writer.call(partial(Store.note_verified, moment=int(time.time())))
+    return findings
+
+
+class _Verifier:
+    def __init__(self, session: Session, writer: Writer, findings: Findings, *, steps: bool) -> None:
+        self._session = session
+        self._writer = writer
+        self._findings = findings
+        self._steps = steps
+        self._patience = Patience(Progress())
+
+    async def work(self, threads: Iterable[str]) -> None:
+        for thread_id in threads:
+            try:
+                told = await self._thread(thread_id)
+            except AuthenticationError as error:
+                raise ExportStopped(error) from None
+            except AsyncRunsError as error:
+                self._findings.failures[thread_id] = told = f"{type(error).__name__}: {error}"
+            self._findings.threads += 1
+            await self._writer.write(VerifiedWrite(id=thread_id, findings=told))
+
+    async def _thread(self, thread_id: str) -> str:
+        """Verify a thread and say in a few words what was found; nothing for nothing."""
+        missing, different = len(self._findings.missing), len(self._findings.different)
+        runs = partial(self._session.runs.list, thread_id, order="desc", limit=PAGE_ITEMS)
+        ids = await self._listing("runs", thread_id, runs)
+        if self._steps:
+            for run_id in ids:
+                steps = partial(self._session.steps.list, thread_id, run_id, order="desc", limit=PAGE_ITEMS)
+                await self._listing("steps", run_id, steps)
+        missing, different = len(self._findings.missing) - missing, len(self._findings.different) - different
+        return f"{missing} missing, {different} different" if missing or different else ""
+
+    async def _listing(self, kind: Kind, owner: str, pager: Callable[[], AsyncCursorPager[Any]]) -> list[str]:
+        known: Mapping[str, int] = await self._writer.call(partial(Store.digests, kind=kind, owner=owner))
+        seen: dict[str, None] = {}
+
+        async def walk() -> None:
+            async for page in pager().raw_pages(ahead=False):
+                await self._patience.calm()
+                for blob in page.data:
+                    id = _read_id(blob).id
+                    if id not in seen:
+                        seen[id] = None
+                        self._compare(id, known.get(id), blob)
+
+        await self._patience.through(walk, lambda: len(seen))
+        self._findings.gone += len(known.keys() - seen.keys())
+        return list(seen)
+
+    def _compare(self, id: str, known: int | None, blob: bytes) -> None:
+        self._findings.items += 1
+        if known is None:
+            self._findings.missing.append(id)
+        elif known != digest(blob):
+            self._findings.different.append(id)

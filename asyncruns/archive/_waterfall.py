@@ -1,0 +1,100 @@
+"""One run drawn over time: when it waited in the queue, what each step took, and when it waited for us."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from asyncruns.archive._figures import RunRow, moment, word
+from asyncruns.archive._html import kind_of_status, span, text
+
+
+class StepSpan(msgspec.Struct, gc=False):
+    """The parts of a step that are drawn."""
+
+    id: str
+    type: object = None
+    status: object = None
+    created_at: object = None
+    completed_at: object = None
+    failed_at: object = None
+    cancelled_at: object = None
+    expired_at: object = None
+    step_details: object = None
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended; None when it has not, or the server does not say."""
+        ends = (self.completed_at, self.failed_at, self.cancelled_at, self.expired_at)
+        return next((end for end in map(moment, ends) if end is not None), None)
+
+    @property
+    def calls(self) -> list[tuple[str, str]]:
+        """Type and name of its tool calls."""
+        calls = self.step_details.get("tool_calls") if isinstance(self.step_details, dict) else None
+        found = []
+        for call in calls if isinstance(calls, list) else ():
+            if isinstance(call, dict):
+                kind = word(call.get("type"))
+                inner = call.get(kind)
+                name = inner.get("name", kind) if isinstance(inner, dict) else kind
+            found.append((kind, word(name)))
+        return found
+
+
+_read_step = msgspec.json.Decoder(StepSpan).decode
+
+
+def waterfall(run: RunRow, blobs: Iterable[bytes]) -> str:
+    """Return a run with its steps as a block that opens."""
+    steps = sorted((_read_step(blob) for blob in blobs), key=lambda step: moment(step.created_at) or 0.0)
+    made, started = moment(run.created_at), moment(run.started_at)
+    moments = [made, started, *(moment(step.created_at) for step in steps), *(step.ended_at for step in steps)]
+    known = [at for at in moments if at is not None]
+    seconds = run.seconds
+    begin = min(known, default=0.0)
+    end = max([*known, (started or made or begin) + (seconds or 0.0)])
+    scale = 100 / max(end - begin, 1.0)
+    rows, waited = [], 0.0
+    if made is not None and started is not None and started > made:
+        rows.append(_row("in the queue", "w-queue", (made - begin) * scale, (started - made) * scale, started - made))
+    for step in steps:
+        at, until = moment(step.created_at), step.ended_at
+        kind, name = _what(step)
+        if at is None:
+            rows.append(f"<li>{_label(name, 'no time given')}</li>")
+            continue
+        took = max(0.0, (until if until is not None else end) - at)
+        waited += took if kind == "w-us" else 0.0
+        rows.append(_row(name, kind, (at - begin) * scale, took * scale, took))
+    status = word(run.status)
+    told = f"{span(seconds)} · {len(steps)} step{'' if len(steps) == 1 else 's'}"
+    if waited:
+        told += f" · waited {span(waited)} for tool outputs"
+    return (
+        f'<details class="run"><summary><i class="{kind_of_status(status)}"></i>'
+        f'<code>{text(run.id)}</code> {text(status)} <span class="told">{told}</span></summary>'
+        f'<p class="note" id="run-{text(run.id)}">thread <code>{text(run.thread_id)}</code>, '
+        f'{text(word(run.model), 80)}, {run.tokens:,} tokens</p><ol class="bars fall">{"".join(rows)}</ol></details>'
+    )
+
+
+def _what(step: StepSpan) -> tuple[str, str]:
+    """Return the class and the name of a step's bar."""
+    calls = step.calls
+    if not calls:
+        return "w-model", "writes a message" if step.type == "message_creation" else word(step.type)
+    name = ", ".join(name for _, name in calls)
+    return ("w-us", f"waits for {name}") if any(kind == "function" for kind, _ in calls) else ("w-tool", name)
+
+
+def _row(name: str, kind: str, left: float, width: float, seconds: float) -> str:
+    width = min(max(width, 0.6), 100.0)
+    return (
+        f"<li>{_label(name, span(seconds))}"
+        f'<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{kind}" x="{min(left, 100 - width):.2f}" width="{width:.2f}" height="1"/></svg></li>'
+    )
+
+
+def _label(name: str, told: str) -> str:
+    return f'<span class="name">{text(name, 80)}</span><span class="told">{told}</span>'

@@ -1,0 +1,72 @@
+"""What the tests of the archive share: a filled server, what it holds, and an archive of it."""
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from asyncruns import Session
+from asyncruns.archive import Archive, Progress, export
+from asyncruns.emulator import Emulator
+
+
+@attrs.frozen
+class Filled:
+    """A filled emulator, a session on it, and the bytes of everything on it."""
+
+    emulator: Emulator
+    session: Session
+    threads: list[str]
+    runs: list[bytes]
+    steps: list[bytes]
+
+    async def export(self, path: Path, **options: Any) -> Progress:
+        """Export all threads."""
+        return await export(self.session, path, self.threads, **options)
+
+
+async def everything(session: Session, threads: list[str]) -> tuple[list[bytes], list[bytes]]:
+    """Walk plainly, and return the bytes of all runs and all steps."""
+    runs: list[bytes] = []
+    steps: list[bytes] = []
+    for thread_id in threads:
+        async for blob in session.runs.list(thread_id, order="asc").raw():
+            runs.append(blob)
+            steps += [step async for step in session.steps.list(thread_id, json.loads(blob)["id"], order="asc").raw()]
+    return runs, steps
+
+
+def rows(path: Path) -> tuple[list[bytes], list[bytes]]:
+    """Return the sorted bytes of all runs and steps of an archive."""
+    with Archive.open(path) as archive:
+        return sorted(archive.raw("runs")), sorted(archive.raw("steps"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the test a place for an archive."""
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture
+async def filled(emulator: Emulator, session: Session) -> Filled:
+    """Give the test a server with three threads of 130 runs, and its requests not counted yet."""
+    threads = emulator.fill(threads=3, runs_per_thread=130)
+    runs, steps = await everything(session, threads)
+    emulator.requests.clear()
+    return Filled(emulator, session, threads, runs, steps)
+
+
+Fill = Callable[..., Awaitable[Filled]]
+
+
+@pytest.fixture
+async def small(emulator: Emulator, session: Session) -> Filled:
+    """Give the test a server with two threads of five runs."""
+    threads = emulator.fill(threads=2, runs_per_thread=5)
+    runs, steps = await everything(session, threads)
+    emulator.requests.clear()
+    return Filled(emulator, session, threads, runs, steps)

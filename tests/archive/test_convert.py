@@ -1,0 +1,130 @@
+"""An archive becomes JSON Lines or Parquet, whole or not at all, and readable with other tools."""
+
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from asyncruns import ArchiveError, ConfigurationError
+from asyncruns.archive import Archive, convert
+from asyncruns.archive._store import PageWrite, Store, ThreadWrite, Walk
+
+from .conftest import Filled
+
+
+def one(path: Path, blob: bytes) -> Archive:
+    """Make an archive of one run."""
+    with Store(path) as store:
+        walk = Walk(thread_id="thread_1", kind="runs", cursor="run_1", anchor="run_1", position=1)
+        store.apply([PageWrite(walk=walk, items=[("run_1", blob)])])
+    return Archive.open(path)
+
+
+async def test_lines_are_the_objects_as_sent(small: Filled, path: Path, tmp_path: Path) -> None:
+    """Each line is the bytes of one object, in the order they came."""
+    await small.export(path)
+    with Archive.open(path) as archive:
+        assert convert(archive, tmp_path / "runs.jsonl") == len(small.runs)
+        assert convert(archive, tmp_path / "steps.jsonl", table="steps") == len(small.steps)
+    assert sorted((tmp_path / "runs.jsonl").read_bytes().splitlines()) == sorted(small.runs)
+    assert sorted((tmp_path / "steps.jsonl").read_bytes().splitlines()) == sorted(small.steps)
+
+
+def test_line_breaks_between_parts_go(path: Path, tmp_path: Path) -> None:
+    """A server that writes its objects over several lines still makes one line each."""
+    blob = b'{\n  "id": "run_1",\r\n  "text": "a\\nb \xe2\x80\xa8"\n}'
+    with one(path, blob) as archive:
+        assert list(archive.raw("runs")) == [blob]
+        convert(archive, tmp_path / "runs.jsonl")
+    (line,) = (tmp_path / "runs.jsonl").read_bytes().split(b"\n")[:-1]
+    assert json.loads(line) == json.loads(blob)
+
+
+async def test_packed_lines(small: Filled, path: Path, tmp_path: Path) -> None:
+    """The packed lines unpack to the plain ones."""
+    zstandard = pytest.importorskip("zstandard", reason="the zstd extra is not installed")
+    await small.export(path)
+    with Archive.open(path) as archive:
+        convert(archive, tmp_path / "runs.jsonl")
+        convert(archive, tmp_path / "runs.jsonl.zst")
+    with zstandard.open(tmp_path / "runs.jsonl.zst", "rb") as packed:
+        assert packed.read() == (tmp_path / "runs.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("table", ["runs", "steps", "messages", "threads"])
+async def test_parquet_has_typed_columns_and_the_whole_object(
+    small: Filled, path: Path, tmp_path: Path, table: str
+) -> None:
+    """Counts and times are integers, words are text, and `json` is the object as it was sent."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the parquet extra is not installed")
+    await small.export(path, messages=True, threads=True)
+    with Archive.open(path) as archive:
+        count = convert(archive, tmp_path / "out.parquet", table=table)  # type: ignore[arg-type]
+        blobs = list(archive.raw(table))  # type: ignore[arg-type]
+    found = parquet.read_table(tmp_path / "out.parquet")
+    assert count == found.num_rows == len(blobs) > 0
+    assert [text.encode() for text in found["json"].to_pylist()] == blobs
+    assert str(found.schema.field("created_at").type) == "int64"
+    db = sqlite3.connect(path)
+    assert found["id"].to_pylist() == [id for (id,) in db.execute(f"SELECT id FROM {table} ORDER BY rowid")]  # noqa: S608
+    db.close()
+
+
+def test_parquet_takes_what_servers_send_otherwise(path: Path, tmp_path: Path) -> None:
+    """Times as whole floats become integers; what does not fit a column is empty there and stays in `json`."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the parquet extra is not installed")
+    usage = {"prompt_tokens": "many", "completion_tokens": 1.5, "total_tokens": 2**70}
+    blob = json.dumps({"id": "run_1", "created_at": 1795241450.0, "model": 7, "usage": usage}).encode()
+    with one(path, blob) as archive:
+        convert(archive, tmp_path / "runs.parquet")
+    (row,) = parquet.read_table(tmp_path / "runs.parquet").to_pylist()
+    assert row["created_at"] == 1795241450
+    assert (row["model"], row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (None,) * 4
+    assert row["json"].encode() == blob
+
+
+def test_threads_without_their_object_are_left_out(path: Path, tmp_path: Path) -> None:
+    """Of threads, only those that were brought themselves are rows."""
+    pytest.importorskip("pyarrow", reason="the parquet extra is not installed")
+    with Store(path) as store:
+        store.stage(["thread_1", "thread_2"])
+        store.settle(allow_change=False)
+        store.apply([ThreadWrite(id="thread_2", state="listed", json=b'{"id": "thread_2"}')])
+    with Archive.open(path) as archive:
+        assert convert(archive, tmp_path / "threads.parquet", table="threads") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "message"),
+    [("runs.csv", "runs", "must end in"), ("runs.jsonl", "files", "table must be one of")],
+)
+def test_wrong_wishes_are_refused(path: Path, tmp_path: Path, name: str, table: str, message: str) -> None:
+    """An unknown format or table is a wrong setting, and nothing is written."""
+    with one(path, b"{}") as archive, pytest.raises(ConfigurationError, match=message):
+        convert(archive, tmp_path / name, table=table)  # type: ignore[arg-type]
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("name", "package"), [("runs.jsonl.zst", "zstandard"), ("runs.parquet", "pyarrow")])
+def test_missing_packages_are_named(
+    path: Path, tmp_path: Path, name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the extra, the error says what to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+    with one(path, b"{}") as archive, pytest.raises(ConfigurationError, match=r"pip install 'asyncruns\["):
+        convert(archive, tmp_path / name)
+
+
+def test_place_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
+    """A folder that is not there is told, and a damaged row leaves nothing behind."""
+    with one(path, b"{}") as archive, pytest.raises(ArchiveError, match="cannot be read or written"):
+        convert(archive, tmp_path / "nowhere" / "runs.jsonl")
+    db = sqlite3.connect(path)
+    db.execute("UPDATE runs SET json = '[]'")
+    db.commit()
+    db.close()
+    with Archive.open(path) as archive, pytest.raises(ArchiveError, match="checksum"):
+        convert(archive, tmp_path / "runs.jsonl")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs.db"]

@@ -1,0 +1,443 @@
+"""An export brings everything once, goes on where it stopped, and later brings what is new."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from asyncruns import (
+    ArchiveError,
+    ArchiveLocked,
+    AuthenticationError,
+    RateLimitError,
+    RetryPolicy,
+    ServerError,
+    Session,
+)
+from asyncruns.archive import Archive, Exporter, Options, export
+from asyncruns.emulator import Emulator
+
+from .conftest import Filled, rows
+
+
+def run(number: int, thread_id: str = "thread_1", **fields: Any) -> dict[str, Any]:
+    """Make a run."""
+    return {"id": f"run_{number}", "thread_id": thread_id, "status": "completed", "created_at": number, **fields}
+
+
+def page(*items: dict[str, Any], has_more: bool | None = False) -> dict[str, Any]:
+    """Make a page."""
+    body: dict[str, Any] = {"object": "list", "data": list(items)}
+    return body if has_more is None else {**body, "has_more": has_more}
+
+
+async def test_brings_everything_as_sent(filled: Filled, path: Path) -> None:
+    """Every run and step is there once, byte for byte, and each thread's in the server's order."""
+    progress = await filled.export(path)
+    assert (progress.runs, progress.steps, progress.threads_done) == (len(filled.runs), len(filled.steps), 3)
+    assert rows(path) == (sorted(filled.runs), sorted(filled.steps))
+    with Archive.open(path) as archive:
+        for number, thread_id in enumerate(filled.threads):
+            expected = filled.runs[130 * number : 130 * number + 130]
+            assert list(archive.raw("runs", thread_id=thread_id)) == expected
+        assert [record.id for record in archive.records()] == filled.threads
+        assert {record.state for record in archive.records()} == {"done"}
+
+
+async def test_second_run_asks_once_a_thread(filled: Filled, path: Path) -> None:
+    """A finished export run again makes one request a thread and changes nothing."""
+    await filled.export(path)
+    before = path.stat().st_size
+    filled.emulator.requests.clear()
+    progress = await filled.export(path)
+    assert len(filled.emulator.requests) == len(filled.threads)
+    assert (progress.runs, progress.steps, progress.threads_done) == (0, 0, 3)
+    assert rows(path) == (sorted(filled.runs), sorted(filled.steps))
+    assert path.stat().st_size == before
+
+
+async def test_later_run_brings_what_is_new(emulator: Emulator, session: Session, path: Path) -> None:
+    """A run that was not terminal is read again, with its steps, and new runs are brought."""
+    thread = await session.threads.create()
+    old = await session.runs.create(thread.id, assistant_id="asst_1")
+    await export(session, path, [thread.id])
+    with Archive.open(path) as archive:
+        assert [run.status for run in archive.runs()] == ["queued"]
+    emulator.clock.advance(60)
+    new = await session.runs.create(thread.id, assistant_id="asst_1")
+    emulator.clock.advance(60)
+    await export(session, path, [thread.id])
+    with Archive.open(path) as archive:
+        assert [(run.id, run.status) for run in archive.runs()] == [(old.id, "completed"), (new.id, "completed")]
+        assert {step.run_id for step in archive.steps()} == {old.id, new.id}
+    emulator.requests.clear()
+    await export(session, path, [thread.id])
+    assert len(emulator.requests) == 1
+
+
+async def test_messages_and_threads_are_brought_on_demand(small: Filled, path: Path) -> None:
+    """With messages and threads these are in the archive too, the thread object as it was sent."""
+    progress = await small.export(path, messages=True, threads=True)
+    with Archive.open(path) as archive:
+        assert archive.count("messages") == progress.messages > 0
+        assert [thread.id for thread in archive.threads()] == small.threads
+        assert next(archive.raw("threads")) == await small.session.threads.retrieve_raw(small.threads[0])
+        first = next(archive.messages(small.threads[0]))
+        assert first.thread_id == small.threads[0]
+    small.emulator.requests.clear()
+    await small.export(path, messages=True, threads=True)
+    assert len(small.emulator.requests) == 2 * len(small.threads)
+
+
+async def test_steps_can_be_brought_later(small: Filled, path: Path) -> None:
+    """An archive begun without steps gets them from a later export with them."""
+    await small.export(path, steps=False)
+    assert rows(path) == (sorted(small.runs), [])
+    await small.export(path)
+    assert rows(path) == (sorted(small.runs), sorted(small.steps))
+
+
+async def test_search_results_are_asked_for(small: Filled, path: Path) -> None:
+    """`include` goes out with every listing of steps."""
+    await small.export(path, include=["step_details.tool_calls[*].file_search.results[*].content"])
+    steps = [target for _, target in small.emulator.requests if "/steps" in target]
+    assert steps
+    assert all("include%5B%5D=" in target for target in steps)
+
+
+async def test_server_can_list_the_threads(small: Filled, path: Path) -> None:
+    """Without a list, the server's own is taken, and it may grow between two exports."""
+    assert (await export(small.session, path)).threads == 2
+    small.emulator.fill(threads=1, runs_per_thread=2)
+    progress = await export(small.session, path)
+    assert (progress.threads, progress.runs) == (3, 2)
+
+
+async def test_ids_may_come_from_an_async_iterable(small: Filled, path: Path) -> None:
+    """An async generator of ids will do, more than a thousand too, and each counts once."""
+
+    async def ids() -> AsyncIterator[str]:
+        for id in [*small.threads, *(f"thread_{n}" for n in range(1000)), *small.threads]:
+            yield id
+
+    progress = await export(small.session, path, ids(), concurrency=64)
+    assert (progress.threads, progress.threads_done, progress.threads_failed) == (1002, 2, 1000)
+
+
+async def test_changed_list_is_refused_with_the_difference(small: Filled, path: Path) -> None:
+    """Row 73: another list of threads is an error that names what differs, unless the change is allowed."""
+    await small.export(path)
+    other = [small.threads[0], "thread_new"]
+    with pytest.raises(ArchiveError, match=rf"1 \({small.threads[1]}\) missing now, 1 \(thread_new\) new"):
+        await export(small.session, path, other)
+    progress = await export(small.session, path, other, allow_change=True)
+    assert progress.threads == 2
+
+
+async def test_one_thread_does_not_stop_the_others(small: Filled, path: Path) -> None:
+    """A deleted thread is recorded with its reason, the others are brought, and it is tried again."""
+    gone = ["thread_gone", "not an id"]
+    progress = await export(small.session, path, [*gone, *small.threads])
+    assert (progress.threads_done, progress.threads_failed) == (2, 2)
+    assert progress.failures["thread_gone"].startswith("NotFoundError: HTTP 404")
+    assert progress.failures["not an id"].startswith("InvalidIdError")
+    with Archive.open(path) as archive:
+        failed = {record.id: record.reason or "" for record in archive.records() if record.state == "failed"}
+        assert failed == progress.failures
+        walk = next(walk for walk in archive.walks() if walk.thread_id == "thread_gone")
+        assert (walk.state, walk.reason) == ("failed", failed["thread_gone"])
+    assert rows(path) == (sorted(small.runs), sorted(small.steps))
+
+
+async def test_wrong_key_stops_the_export(small: Filled, path: Path, open_session: Any) -> None:
+    """A refused key is not held against each thread: the export ends with the error."""
+    session = await open_session(Session("sk-wrong", small.emulator.base_url))
+    with pytest.raises(AuthenticationError):
+        await export(session, path, small.threads)
+    with Archive.open(path) as archive:
+        assert {record.state for record in archive.records()} == {"listed"}
+
+
+async def test_row_51_changes_during_the_walk(emulator: Emulator, session: Session, path: Path) -> None:
+    """Rows inserted and deleted while the walk goes on: what was there all along comes out exactly once."""
+    (thread_id,) = emulator.fill(threads=1, runs_per_thread=450)
+    thread = emulator._store.threads.get(thread_id)
+    assert thread is not None
+    runs = thread.runs.page(limit=1000, order="asc")[0]
+    doomed = [runs[99], runs[98], runs[205], runs[299]]
+    served = emulator.request_count
+
+    async def change() -> None:
+        while doomed:
+            if emulator.request_count > served + 3 * (4 - len(doomed)):
+                thread.runs.remove(doomed.pop(0))
+            await asyncio.sleep(0)
+
+    stable = {one.id for one in runs} - {one.id for one in doomed}
+    emulator.delay = 0.001
+    changing = asyncio.create_task(change())
+    progress = await export(session, path, [thread_id], steps=False, concurrency=1)
+    changing.cancel()
+    assert progress.threads_done == 1
+    with Archive.open(path) as archive:
+        found = [run.id for run in archive.runs()]
+    assert stable <= set(found)
+    assert len(found) == len(set(found))
+
+
+async def test_row_50_expired_cursor_when_resuming(emulator: Emulator, session: Session, path: Path) -> None:
+    """The run at the cursor was deleted between two exports: it goes on from the one before, or from the start."""
+    (thread_id,) = emulator.fill(threads=1, runs_per_thread=30)
+    thread = emulator._store.threads.get(thread_id)
+    assert thread is not None
+    runs = thread.runs.page(limit=1000, order="asc")[0]
+    await export(session, path, [thread_id], steps=False)
+    for gone in (runs[-1:], runs[5:-1]):
+        for one in gone:
+            thread.runs.remove(one)
+        progress = await export(session, path, [thread_id], steps=False)
+        assert (progress.threads_done, progress.threads_failed) == (1, 0)
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 30
+
+
+async def test_row_52_broken_page_is_a_failure_and_not_an_end(server: Any, path: Path, open_session: Any) -> None:
+    """Page 2 is no page: the thread fails with the reason, keeps page 1, and goes on behind it the next time."""
+    server.reply(page(run(1), run(2), has_more=True))
+    server.reply(b"<html>", headers={"Content-Type": "text/html"})
+    session = await open_session(server)
+    progress = await export(session, path, ["thread_1"], steps=False)
+    assert progress.failures["thread_1"].startswith("UnexpectedContentError")
+    server.reply(page(run(3)))
+    progress = await export(session, path, ["thread_1"], steps=False)
+    assert progress.threads_done == 1
+    assert "after=run_2" in server.requests[-1].target
+    with Archive.open(path) as archive:
+        assert [one.id for one in archive.runs("thread_1")] == ["run_1", "run_2", "run_3"]
+
+
+async def test_row_53_items_of_another_thread_are_refused(server: Any, path: Path, open_session: Any) -> None:
+    """A run of another thread in the listing is an error of that thread, unless identity is not to be checked."""
+    server.reply(page(run(1, thread_id="thread_2")), times=2)
+    session = await open_session(server)
+    progress = await export(session, path, ["thread_1"], steps=False)
+    assert progress.failures["thread_1"].startswith("IdentityMismatchError")
+    progress = await export(session, path, ["thread_1"], steps=False, check_identity=False)
+    assert progress.threads_done == 1
+
+
+async def test_same_id_in_two_threads_is_never_overwritten(server: Any, path: Path, open_session: Any) -> None:
+    """Two threads that show a run of the same id cannot both be archived: the export says so and keeps the first."""
+    one = {"id": "run_1", "status": "completed"}
+    server.reply(page(one), times=2)
+    session = await open_session(server)
+    with pytest.raises(ArchiveError, match="the id of one that the archive holds under another thread"):
+        await export(session, path, ["thread_1", "thread_2"], steps=False, concurrency=1)
+    with Archive.open(path) as archive:
+        assert list(archive.raw("runs", thread_id="thread_1")) == [json.dumps(one).encode()]
+
+
+async def test_items_that_are_no_objects_fail_the_thread(server: Any, path: Path, open_session: Any) -> None:
+    """A listing of something else is an error with its path."""
+    server.reply({"data": ["run_1"], "has_more": False})
+    progress = await export(await open_session(server), path, ["thread_1"], steps=False)
+    assert progress.failures["thread_1"].startswith("SchemaError")
+
+
+@pytest.mark.parametrize("status", [[], {}, None, 7])
+async def test_status_that_is_no_word_counts_as_unsettled(
+    server: Any, path: Path, open_session: Any, status: object
+) -> None:
+    """A run whose status is nothing readable is archived as sent, and read again the next time."""
+    server.reply(page(run(1, status=status)), times=2)
+    session = await open_session(server)
+    for _ in range(2):
+        assert (await export(session, path, ["thread_1"], steps=False)).runs == 1
+
+
+async def test_probe_asks_past_an_end_that_is_none(server: Any, path: Path, open_session: Any) -> None:
+    """A server that always says there is no more is asked once past each end, until nothing comes."""
+    server.reply(page(run(1)))
+    server.reply(page(run(2)))
+    server.reply(page())
+    progress = await export(await open_session(server), path, ["thread_1"], steps=False, probe=True)
+    assert (progress.runs, len(server.requests)) == (2, 3)
+
+
+async def test_probe_ends_where_a_server_ignores_the_cursor(server: Any, path: Path, open_session: Any) -> None:
+    """A server that answers every cursor with the first page is not asked for ever."""
+    server.reply(page(run(1)), times=5)
+    progress = await export(await open_session(server), path, ["thread_1"], steps=False, probe=True)
+    assert (progress.threads_done, len(server.requests)) == (1, 2)
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 1
+
+
+async def test_trouble_that_passes_is_waited_out(server: Any, path: Path, open_session: Any) -> None:
+    """After an overload everybody waits as long as the server asks, and then the walk goes on."""
+    server.reply({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "30"})
+    server.reply({"error": {"message": "broken"}}, status=500)
+    server.reply(page(run(1)))
+    session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+    exporter, naps = Exporter(session, path, Options(steps=False)), []
+
+    async def nap(seconds: float) -> None:
+        naps.append(round(seconds))
+
+    exporter._patience.sleep = nap
+    progress = await exporter.run(["thread_1"])
+    assert progress.threads_done == 1
+    assert naps == [30, 2]
+    assert progress.pauses == 2
+    assert "broken" in progress.last_trouble
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "headers", "error"),
+    [
+        (500, None, {}, ServerError),
+        (429, "insufficient_quota", {}, RateLimitError),
+        (429, None, {"Retry-After": "86400"}, RateLimitError),
+    ],
+)
+async def test_trouble_that_does_not_pass_stops_the_export(
+    server: Any, path: Path, open_session: Any, status: int, code: str | None, headers: dict[str, str], error: type
+) -> None:
+    """A server that is away for all, or asks for a day, ends the export; it can be gone on with."""
+    server.reply({"error": {"message": "no", "code": code}}, status=status, headers=headers, times=20)
+    session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+    exporter = Exporter(session, path, Options(steps=False, concurrency=1))
+
+    async def nap(_: float) -> None:
+        await asyncio.sleep(0)
+
+    exporter._patience.sleep = nap
+    with pytest.raises(error):
+        await exporter.run(["thread_1", "thread_2"])
+
+
+async def test_trouble_of_one_thread_alone_is_its_own(server: Any, path: Path, open_session: Any) -> None:
+    """While other threads come through, a thread that always fails is recorded and does not stop the export."""
+    session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+    exporter = Exporter(session, path, Options(steps=False, concurrency=1))
+
+    async def nap(_: float) -> None:
+        exporter._patience.successes += 1  # As if another worker had brought a page meanwhile.
+
+    exporter._patience.sleep = nap
+    server.reply({"error": {"message": "broken"}}, status=500, times=5)
+    server.reply(page(run(1, "thread_2")))
+    progress = await exporter.run(["thread_1", "thread_2"])
+    assert progress.failures["thread_1"].startswith("ServerError")
+    assert progress.threads_done == 1
+
+
+async def test_getting_on_renews_the_patience(server: Any, path: Path, open_session: Any) -> None:
+    """Trouble before every page does not add up: a walk that gets on is tried as often again."""
+    for number in range(1, 9):
+        server.reply({"error": {"message": "broken"}}, status=500)
+        server.reply(page(run(number), has_more=number < 8))
+    session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+    exporter = Exporter(session, path, Options(steps=False))
+
+    async def nap(_: float) -> None:
+        await asyncio.sleep(0)
+
+    exporter._patience.sleep = nap
+    progress = await exporter.run(["thread_1"])
+    assert (progress.runs, progress.threads_done) == (8, 1)
+
+
+async def test_cancelled_export_keeps_what_came(filled: Filled, path: Path) -> None:
+    """Cancelling leaves a whole archive behind, and the next export goes on with it."""
+    filled.emulator.delay = 0.002
+    exporting = asyncio.create_task(filled.export(path, concurrency=4))
+    while len(filled.emulator.requests) < 60:
+        await asyncio.sleep(0.001)
+    exporting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exporting
+    assert not path.with_name("runs.db-wal").exists()
+    kept = rows(path)
+    assert 0 < len(kept[1]) < len(filled.steps)
+    filled.emulator.delay = 0
+    await filled.export(path)
+    assert rows(path) == (sorted(filled.runs), sorted(filled.steps))
+
+
+async def test_row_71_second_exporter_is_refused(small: Filled, path: Path) -> None:
+    """While one export fills the archive, another gets `ArchiveLocked`, which names its holder."""
+    small.emulator.delay = 0.05
+    first = asyncio.create_task(small.export(path))
+    while not path.exists():
+        await asyncio.sleep(0.001)
+    with pytest.raises(ArchiveLocked, match="is being filled by process"):
+        await small.export(path)
+    assert (await first).threads_done == 2
+    await small.export(path)
+    assert not path.with_name("runs.db.lock").exists()
+
+
+async def test_backlog_is_bounded_and_shared(emulator: Emulator, session: Session, path: Path) -> None:
+    """A thread of thousands of runs does not pile its steps up, and does not keep others from theirs."""
+    threads = emulator.fill(threads=2, runs_per_thread=700)
+    exporter = Exporter(session, path, Options(concurrency=4))
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, exporter._waiting)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    await exporter.run(threads)
+    watching.cancel()
+    assert 0 < most <= 1000 + 4 * 100
+    seen = [target.split("/")[3] for _, target in emulator.requests if "/steps" in target]
+    switches = sum(a != b for a, b in itertools.pairwise(seen))
+    assert switches > 500
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, "4"])
+def test_wrong_concurrency_is_refused(wrong: object) -> None:
+    """The number of requests at a time is a whole number from 1 on."""
+    with pytest.raises(ValueError, match="concurrency"):
+        Options(concurrency=wrong)  # type: ignore[arg-type]
+
+
+async def test_run_deleted_meanwhile_fails_its_thread(server: Any, path: Path, open_session: Any) -> None:
+    """The steps of a run that is gone cannot be brought: the thread says so, and its other runs are complete."""
+    server.reply(page(run(1), run(2)))
+    server.reply({"error": {"message": "No run found"}}, status=404)
+    step = {"id": "step_1", "thread_id": "thread_1", "run_id": "run_2", "type": "x", "status": "completed"}
+    server.reply(page(step))
+    progress = await export(await open_session(server), path, ["thread_1"], concurrency=1)
+    assert progress.failures["thread_1"].startswith("NotFoundError")
+    assert (progress.runs, progress.steps) == (2, 1)
+    with Archive.open(path) as archive:
+        states = {walk.run_id: walk.state for walk in archive.walks() if walk.kind == "steps"}
+    assert states == {"run_1": "failed", "run_2": "done"}
+
+
+async def test_refusal_of_the_first_page_is_not_a_lost_cursor(server: Any, path: Path, open_session: Any) -> None:
+    """A thread that was deleted between two exports fails as such; what was brought of it stays."""
+    server.reply(page(run(1)))
+    await export(await open_session(server), path, ["thread_1"], steps=False)
+    server.reply({"error": {"message": "No thread found"}}, status=404, times=2)
+    progress = await export(await open_session(server), path, ["thread_1"], steps=False)
+    assert progress.failures["thread_1"].startswith("NotFoundError")
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 1
+
+
+def test_options_are_told_to_nobody_else() -> None:
+    """The keywords of `export` are the fields of `Options`."""
+    from asyncruns.archive._exporter import OptionWords
+
+    assert {field.name for field in attrs.fields(Options)} == OptionWords.__annotations__.keys()

@@ -1,0 +1,263 @@
+"""The report is one page that asks nobody for anything, says what the archive holds, and shows no text unescaped."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncruns.archive import Archive, verify, write_report
+from asyncruns.archive._figures import gather
+from asyncruns.archive._html import share, span
+from asyncruns.archive._store import PageWrite, Store, ThreadWrite, Walk
+
+from .conftest import Filled
+
+DAY = 86_400
+START = 1_760_000_000
+
+
+class Reader(HTMLParser):
+    """Reads a page: its tags, the ids and links in them, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        if tag not in ("meta", "rect"):
+            self.open.append(tag)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "action", "data")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text of the page."""
+        return " ".join(" ".join(self.words).split())
+
+
+def run(number: int, **fields: Any) -> dict[str, Any]:
+    """Make a run of some day."""
+    at = START + number * DAY
+    made = {"id": f"run_{number}", "thread_id": "thread_1", "status": "completed", "created_at": at, "model": "gpt-4o"}
+    return {**made, "started_at": at + 1, "completed_at": at + 5 + number, "usage": {"total_tokens": 100}, **fields}
+
+
+def archive_of(path: Path, runs: list[Any], steps: list[Any] = ()) -> Archive:  # type: ignore[assignment]
+    """Make an archive of one thread."""
+    with Store(path) as store:
+        store.stage(["thread_1"])
+        store.settle(allow_change=False)
+        walk = Walk(thread_id="thread_1", kind="runs", position=len(runs))
+        store.apply([PageWrite(walk=walk, items=[(one["id"], json.dumps(one).encode()) for one in runs])])
+        for number, step in enumerate(steps):
+            walk = Walk(thread_id="thread_1", kind="steps", run_id=step["run_id"], position=number + 1)
+            store.apply([PageWrite(walk=walk, items=[(step["id"], json.dumps(step).encode())])])
+        store.apply([ThreadWrite(id="thread_1", state="done")])
+    return Archive.open(path)
+
+
+def page_of(archive: Archive, out: Path, **options: Any) -> tuple[str, Reader]:
+    """Write the report and read it."""
+    with archive:
+        size = write_report(archive, out, **options)
+    page = out.read_text(encoding="utf-8")
+    assert size == len(page.encode())
+    reader = Reader(page)
+    assert reader.open == []
+    assert "script" not in reader.tags
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert all(link[:1] == "#" and link[1:] in reader.ids for link in reader.links)
+    assert "url(" not in page
+    assert "://" not in page
+    return page, reader
+
+
+async def test_page_of_an_export(small: Filled, path: Path, tmp_path: Path) -> None:
+    """The page counts what is there, says how far the export is, and draws every run of a small archive."""
+    await small.export(path, messages=True)
+    await verify(small.session, path)
+    page, reader = page_of(Archive.open(path), tmp_path / "report.html")
+    assert "10 runs of 2 threads, 2025-01-01" in reader.text
+    assert "2 threads, all as on the server" in reader.text
+    assert page.count('<details class="run">') == 10
+    for title in ("Coverage", "Runs over time", "Durations", "Tokens", "Errors", "Tool use", "Step by step"):
+        assert title in reader.text
+
+
+def test_empty_archive(path: Path, tmp_path: Path) -> None:
+    """An archive without anything makes a page that says so."""
+    Store(path).close()
+    _, reader = page_of(Archive.open(path), tmp_path / "report.html")
+    assert "No runs yet" in reader.text
+    assert "No thread was asked for yet" in reader.text
+
+
+def test_server_text_is_escaped(path: Path, tmp_path: Path) -> None:
+    """Markup and control characters in anything that a server sends are shown, never followed."""
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\x1b]0;x\x07\u202e'\""
+    error = {"code": evil, "message": evil}
+    runs = [run(n, id=f"run_{n}{evil}", status=evil if n else "failed", model=evil, last_error=error) for n in range(3)]
+    call = {"type": evil, evil: {"name": evil}}
+    step = {"id": "step_1", "run_id": runs[0]["id"], "created_at": START, "type": evil}
+    steps = [{**step, "step_details": {"tool_calls": [call]}}]
+    with Store(path) as store:
+        store.stage([evil])
+        store.settle(allow_change=True)
+        store.apply([ThreadWrite(id=evil, state="failed", reason=evil)])
+    page, reader = page_of(archive_of_more(path, runs, steps), tmp_path / "report.html")
+    assert "img" not in reader.tags
+    assert "<script" not in page
+    assert not any(char in page for char in "\x1b\x07\u202e")
+    assert "<script>alert(1)</script>" in reader.text
+
+
+def archive_of_more(path: Path, runs: list[Any], steps: list[Any]) -> Archive:
+    """Add runs and steps to an archive."""
+    with Store(path) as store:
+        walk = Walk(thread_id="thread_1", kind="runs", position=len(runs))
+        store.apply([PageWrite(walk=walk, items=[(one["id"], json.dumps(one).encode()) for one in runs])])
+        for step in steps:
+            walk = Walk(thread_id="thread_1", kind="steps", run_id=step["run_id"], position=1)
+            store.apply([PageWrite(walk=walk, items=[(step["id"], json.dumps(step).encode())])])
+    return Archive.open(path)
+
+
+def test_figures(path: Path) -> None:
+    """Counts, percentiles, sums, errors and tools are what the rows say."""
+    failed = {"status": "failed", "failed_at": START + 9, "last_error": {"code": "server_error", "message": "Sorry"}}
+    short = {"status": "incomplete", "incomplete_details": {"reason": "max_prompt_tokens"}, "completed_at": None}
+    runs = [*(run(n) for n in range(8)), run(8, **failed), run(9, **short)]
+    calls = [{"type": "function", "function": {"name": "get_weather"}}, {"type": "file_search", "file_search": {}}, 7]
+    step = {"id": "step_1", "run_id": "run_1", "step_details": {"tool_calls": calls}}
+    with archive_of(path, runs, [step]) as archive:
+        figures = gather(archive)
+    assert figures.statuses == {"completed": 8, "failed": 1, "incomplete": 1}
+    assert list(figures.durations) == [0.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]
+    assert (figures.percentile(0.5), figures.percentile(1.0), figures.percentile(0.0)) == (7.0, 11.0, 0.0)
+    assert figures.tokens == 1000
+    assert figures.errors == {"server_error": 1, "max_prompt_tokens": 1}
+    assert figures.error_texts == {"server_error": "Sorry"}
+    assert figures.tools == {"function: get_weather": 1, "file_search": 1}
+    assert [one.id for one in figures.slowest[:2]] == ["run_7", "run_6"]
+    assert len(figures.costliest) == 10
+
+
+def test_odd_shapes_do_no_harm(path: Path, tmp_path: Path) -> None:
+    """Nothing that a server sends where something else is expected keeps the page from being made."""
+    odd: list[object] = [None, True, "x", 3.5, -1, 2**70, [], {}, {"x": 1}, 1_711_448_377_850]
+    names = ("status", "created_at", "started_at", "completed_at", "model", "usage", "last_error", "incomplete_details")
+    runs = [run(n, id=f"run_{name}_{n}", **{name: value}) for name in names for n, value in enumerate(odd)]
+    details: list[object] = [None, [], {"tool_calls": None}, {"tool_calls": [{"type": None}, {"type": "x", "x": 3}]}]
+    steps = [
+        {"id": f"step_{n}", "run_id": "run_model_0", "created_at": at, "completed_at": at, "step_details": detail}
+        for n, (at, detail) in enumerate((at, detail) for at in (None, START) for detail in details)
+    ]
+    _, reader = page_of(archive_of(path, runs, steps), tmp_path / "report.html")
+    assert "80 runs of 1 thread" in reader.text
+    assert "runs have no readable date" in reader.text
+    assert "no time given" in reader.text
+
+
+def test_waterfall_tells_waiting_for_us(path: Path, tmp_path: Path) -> None:
+    """Queue, model, server's tools and our own tool outputs are told apart, with the seconds of each."""
+    made = run(0, created_at=START, started_at=START + 4, completed_at=START + 50)
+    call = {"type": "tool_calls", "tool_calls": [{"type": "function", "function": {"name": "get_weather"}}]}
+    search = {"type": "tool_calls", "tool_calls": [{"type": "file_search", "file_search": {}}]}
+    parts = [(4, 34, "tool_calls", call), (34, 40, "tool_calls", search), (40, 50, "message_creation", {"type": "m"})]
+    steps = [
+        {"id": f"s{at}", "run_id": "run_0", "type": kind, "created_at": START + at, "completed_at": START + to,
+         "step_details": detail}
+        for at, to, kind, detail in parts
+    ]  # fmt: skip
+    page, reader = page_of(archive_of(path, [made], steps), tmp_path / "report.html")
+    assert "waited 30 s for tool outputs" in reader.text
+    assert "in the queue 4 s" in reader.text
+    assert "waits for get_weather 30 s" in reader.text
+    for kind in ("w-queue", "w-us", "w-tool", "w-model"):
+        assert f'<rect class="{kind}"' in page
+
+
+def test_large_archive_draws_some_and_any_by_name(path: Path, tmp_path: Path) -> None:
+    """Of many runs the slowest, costliest and last are drawn, and any other one that is named."""
+    runs = [run(n % 50, id=f"run_{n}", completed_at=START + (n % 50) * DAY + 2 + n % 7) for n in range(400)]
+    archive = archive_of(path, runs[:0])
+    archive.close()
+    for start in range(0, 400, 100):
+        archive_of_more(path, runs[start : start + 100], []).close()
+    page, reader = page_of(Archive.open(path), tmp_path / "report.html", runs=["run_17", "run_nowhere"])
+    assert 'id="run-run_17"' in page
+    assert 'id="run-run_399"' in page
+    assert 'id="run-run_18"' not in page
+    assert "For one of the other" in reader.text
+
+
+@pytest.mark.parametrize(
+    ("days", "every"), [((0, 1), "hour"), ((0, 100), "day"), ((0, 1000), "week"), ((0, 5000), "month")]
+)
+def test_columns_are_as_wide_as_is_readable(path: Path, tmp_path: Path, days: tuple[int, int], every: str) -> None:
+    """Hours, days, weeks or months: whichever gives a chart that can be read."""
+    _, reader = page_of(archive_of(path, [run(day) for day in days]), tmp_path / "report.html")
+    assert f"Runs per {every}" in reader.text
+
+
+def test_dates_out_of_all_bounds_make_columns_of_years(path: Path, tmp_path: Path) -> None:
+    """Runs of 2010 and of 2099 still make a chart, of years."""
+    runs = [run(0, created_at=1_270_000_000), run(1, created_at=4_080_000_000)]
+    _, reader = page_of(archive_of(path, runs), tmp_path / "report.html")
+    assert "Runs per year" in reader.text
+
+
+def test_words_for_figures() -> None:
+    """Durations and shares are written as people say them."""
+    assert [span(value) for value in (None, 0.25, 59, 60, 125, 3600, 3720)] == [
+        "\N{EN DASH}", "0.25 s", "59 s", "1 m", "2 m 05 s", "1 h", "1 h 02 m",
+    ]  # fmt: skip
+    assert [share(*pair) for pair in ((0, 0), (1, 100_000), (1, 50), (1, 2))] == ["0 %", "< 0.1 %", "2.0 %", "50 %"]
+
+
+async def test_page_opens_in_a_browser(small: Filled, path: Path, tmp_path: Path) -> None:
+    """Headless Chromium shows the page at a phone's width: nothing is loaded, and it is not wider than the screen."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    await small.export(path)
+    with Archive.open(path) as archive:
+        write_report(archive, tmp_path / "report.html")
+    measured = tmp_path / "measured.html"
+    script = "document.title = [document.documentElement.scrollWidth, document.querySelectorAll('section').length]"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    measured.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900", "--dump-dom"]
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [*command, measured.as_uri()], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    title = re.search(r"<title>(\d+),(\d+)</title>", ran.stdout)
+    assert title is not None
+    assert int(title[1]) <= 500
+    assert title[2] == "10"
