@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from asyncruns._pacing import Failure
 from asyncruns._protocol import Request
@@ -15,12 +16,13 @@ from asyncruns.errors import (
     ConnectionLost,
     ProtocolError,
     TLSError,
-    TransportError,
     TruncatedBodyError,
 )
 
 _TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError, ssl.CertificateError)
 _CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
+"""What aiohttp raises for a connection or an answer that is no good; its parser in Python has errors of its own."""
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
 
@@ -72,7 +74,7 @@ def failure(error: Exception, request: Request) -> Failure:
     if isinstance(error, aiohttp.ClientPayloadError):
         cut = TruncatedBodyError(f"{where}: the answer was cut short.")
         return Failure(error=cut, began=True, transient=True)
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         broken: AsyncRunsError = ProtocolError(f"{where}: the answer is not valid HTTP ({_name(error)}).")
         return Failure(error=broken, began=True, transient=False)
     if isinstance(error, aiohttp.InvalidURL | ValueError):
@@ -102,15 +104,22 @@ class LiveAnswer:
     async def _arrived(self) -> bytes:
         try:
             data = b"" if self._response is None else await self._response.content.readany()
-        except aiohttp.ClientPayloadError:
-            lost: TransportError = TruncatedBodyError(f"{self._where}: the stream was cut.")
-        except (aiohttp.ClientError, OSError) as error:
+        except BROKEN as error:
             lost = ConnectionLost(f"{self._where}: the stream was lost ({_name(error)}).")
+        except RuntimeError:
+            if self._is_connected:
+                raise
+            lost = ConnectionLost(f"{self._where}: the connection ended while nobody read.")
         else:
             if not data:
                 raise StopAsyncIteration
             return data
         raise lost
+
+    @property
+    def _is_connected(self) -> bool:
+        connection = None if self._response is None else self._response.connection
+        return connection is not None and connection.protocol is not None and connection.protocol.is_connected()
 
     def close(self) -> None:
         """Close the connection, unless the answer has ended and given it back."""

@@ -1,7 +1,6 @@
 """What the resources share: send a request, read the answer as a model, make a pager, check arguments."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,7 +9,7 @@ import attrs
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
 from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, Read, check_count, check_limit, check_order
 from asyncruns._protocol import Answer, Request, check_cursor, check_identity, check_seconds, path, with_query
-from asyncruns._stream import OnInterrupt, RunStream
+from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
 from asyncruns._transport import Transport
 from asyncruns._waiting import Deadline, Waiter, rests
 from asyncruns.errors import (
@@ -83,17 +82,14 @@ class Resource:
         """Return a stream over the answer to *body*; *creates_on* is the thread a run is created on (empty: none)."""
         request = Request(method="POST", target=target, body=encode({**body, "stream": True}))
 
-        @asynccontextmanager
-        async def open() -> AsyncGenerator[AsyncIterator[bytes], None]:
-            async with AsyncExitStack() as stack:
-                try:
-                    chunks = await stack.enter_async_context(self._transport.stream(request, timeout=timeout))
-                except AsyncRunsError as error:
-                    unknown = None if creates_on == "" else creation_unknown(error, creates_on)
-                    if unknown is None:
-                        raise
-                    raise unknown from error
-                yield chunks
+        async def open() -> LiveBytes:
+            try:
+                return await self._transport.stream(request, timeout=timeout)
+            except AsyncRunsError as error:
+                unknown = None if creates_on == "" else creation_unknown(error, creates_on)
+                if unknown is None:
+                    raise
+                raise unknown from error
 
         return RunStream(
             open,

@@ -281,12 +281,13 @@ class Runs(Resource):
     ) -> Run:
         """Send what the server carries out once, and where the outcome is unknown, read the run to see."""
         deadline = self._deadline(timeout)
-        for attempt in range(1, _MAX_SEARCHES + 1):
+        for attempt in range(_MAX_SEARCHES):
+            if attempt:
+                await self._transport.sleep(min(0.5 * attempt, deadline.left()))
             try:
                 return await self._post(target, Run, body, deadline.left(2 / 3), thread_id=thread_id, id=run_id)
             except AsyncRunsError as error:
-                is_lost = is_ambiguous(error) or (attempt > 1 and isinstance(error, BadRequestError))
-                if not is_lost or attempt == _MAX_SEARCHES:
+                if not is_ambiguous(error) and not (attempt and isinstance(error, BadRequestError)):
                     raise
                 lost = error
             run = await self.retrieve(thread_id, run_id, timeout=deadline.left())
@@ -294,7 +295,6 @@ class Runs(Resource):
                 return run
             if isinstance(lost, BadRequestError) or deadline.is_over:
                 break
-            await self._transport.sleep(min(0.5 * attempt, deadline.left()))
         raise lost
 
     async def wait(

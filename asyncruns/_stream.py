@@ -3,8 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from asyncruns import models as m
 from asyncruns._events import Snapshot, decode_event, plain_delta
@@ -19,8 +18,20 @@ from asyncruns.errors import (
 )
 
 OnInterrupt = Literal["raise", "poll"]
-Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-"""Sends the request and gives the bytes of the answer as they come; leaving it frees the connection."""
+
+
+class LiveBytes(Protocol):
+    """The bytes of an answer as they come."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def close(self) -> None:
+        """Free the connection."""
+        ...
+
+
+Open = Callable[[], Awaitable[LiveBytes]]
+"""Sends the request, and gives the answer once it has begun."""
 Settle = Callable[[m.Run], Awaitable[m.Run]]
 """Reads a run until it rests."""
 Redact = Callable[[AsyncRunsError], AsyncRunsError]
@@ -52,8 +63,8 @@ class RunStream:
         self._redact = redact
         self._idle_timeout = idle_timeout
         self._on_interrupt = on_interrupt
-        self._answer: AbstractAsyncContextManager[AsyncIterator[bytes]] | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._is_entered = False
+        self._chunks: LiveBytes | None = None
         self._decoder = SSEDecoder()
         self._waiting: deque[ServerSentEvent] = deque()
         self._ended = False
@@ -85,16 +96,16 @@ class RunStream:
         return tuple(snapshot.value for snapshot in self._steps.values())
 
     async def __aenter__(self) -> Self:
-        if self._answer is not None:
+        if self._is_entered:
             raise ConfigurationError("A stream is entered once: ask for a new one.")
-        self._answer = self._open()
-        self._chunks = await self._answer.__aenter__()
+        self._is_entered = True
+        self._chunks = await self._open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._answer is not None and self._chunks is not None:
-            self._chunks = None
-            await self._answer.__aexit__(None, None, None)
+        chunks, self._chunks = self._chunks, None
+        if chunks is not None:
+            chunks.close()
 
     def __aiter__(self) -> Self:
         return self

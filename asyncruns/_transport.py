@@ -5,15 +5,15 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from asyncruns._aiohttp import Connector, LiveAnswer, check_length, failure, is_live, sent_once
+from asyncruns._aiohttp import BROKEN, Connector, LiveAnswer, check_length, failure, is_live, sent_once
 from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
 from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, next_wait
@@ -79,6 +79,7 @@ class Transport:
         self._settings = settings
         self._quota = RetryQuota()
         self._http: aiohttp.ClientSession | None = None
+        self._live: WeakSet[LiveAnswer] = WeakSet()
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._told_content_type = False
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -103,6 +104,8 @@ class Transport:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for live in list(self._live):  # aiohttp would leave their readers waiting.
+            live.close()
         http, self._http = self._http, None
         if http is not None and http is not self._settings.http:
             await http.close()
@@ -125,14 +128,11 @@ class Transport:
         assert isinstance(outcome, Answer)  # noqa: S101  # only a live call is answered otherwise
         return outcome
 
-    @asynccontextmanager
-    async def stream(
-        self, request: Request, *, timeout: float | None = None
-    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        """Send *request* as `send` does, and give the bytes of the stream that answers it as they come.
+    async def stream(self, request: Request, *, timeout: float | None = None) -> LiveAnswer:
+        """Send *request* as `send` does, and return the stream that answers it: an iterator over bytes, to be closed.
 
         The timeout ends when the answer begins. The bytes raise `TransportError` where the stream is cut or lost.
-        Leaving the block closes the connection, unless the stream came to its end.
+        Closing it closes the connection, unless the stream came to its end; so does forgetting it.
 
         Raises:
             UnexpectedContentError: The server said yes with something other than a stream of events.
@@ -140,10 +140,8 @@ class Transport:
         """
         outcome = await self._call(request, timeout, live=True)
         assert isinstance(outcome, LiveAnswer)  # noqa: S101  # a complete answer was an error
-        try:
-            yield outcome
-        finally:
-            outcome.close()
+        self._live.add(outcome)
+        return outcome
 
     async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
@@ -232,7 +230,7 @@ class Transport:
             return Failure(error=error, began=True, transient=True)
         except AsyncRunsError as error:
             return Failure(error=error, began=True, transient=False)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (*BROKEN, ValueError) as error:
             return failure(error, request)
         finally:
             if response is not None:
@@ -289,7 +287,7 @@ class Transport:
             if "content-encoding" not in response.headers and self._fits(response):
                 return await response.read()
             await self._read_into(chunks, response)
-        except (aiohttp.ClientError, OSError, ProtocolError, TruncatedBodyError):
+        except (*BROKEN, ProtocolError, TruncatedBodyError):
             response.close()
             if response.status < 400:
                 raise

@@ -431,7 +431,8 @@ class _Finder(Protocol):
 class RunCreationUnknown(AsyncRunsError):
     """A create broke off so late that the run may exist. It was not sent again.
 
-    What broke is the cause (`__cause__`). List the newest runs of the thread to find out.
+    What broke is the cause (`__cause__`). With a `request_key` the thread was already searched for the run, and it was
+    not there yet: `resolve` looks again. Without one, list the newest runs of the thread to find out.
 
     Attributes:
         thread_id: The thread. None: it was to be created by the same request.

@@ -37,7 +37,7 @@ napoleon_attr_annotations = True
 toc_object_entries_show_parents = "hide"
 
 # Names of other projects are not looked up, because the build needs no network. Our own must all be found.
-nitpick_ignore_regex = [("py:.*", r"(?!asyncruns\.).*"), ("py:class", r"asyncruns\..*\.T")]
+nitpick_ignore_regex = [("py:.*", r"(?!asyncruns\.).*"), ("py:class", r"asyncruns\..*\.(T|_\w+)")]
 
 # The resources' classes are private: users meet their methods as `session.runs.create`, and so does the reference.
 resources = types.SimpleNamespace(runs=Runs, steps=Steps, threads=Threads, messages=Messages)

@@ -91,7 +91,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
         [thread_id] = emulator.fill(threads=1, runs_per_thread=250)
         session = asyncruns.Session()
         runner.run(session.__aenter__())
-        namespace = {"__name__": "__page__", "asyncruns": asyncruns, "session": session, "thread_id": thread_id}
+        given = {"asyncruns": asyncruns, "emulator": emulator, "session": session, "thread_id": thread_id}
+        namespace = {"__name__": "__page__", **given}
         yield Reader(namespace, runner, tmp_path)
         runner.run(session.__aexit__())
         runner.run(azure.stop())

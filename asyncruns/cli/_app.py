@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter, validators
 
 import asyncruns
-from asyncruns.cli import _demo, _emulate, _reading
+from asyncruns.cli import _archive, _demo, _emulate, _reading, _watching
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 app = App(
     name="asyncruns",
@@ -25,7 +25,7 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
 )
-runs = App(name="runs", help="The runs of a thread: list, show, wait, cancel.")
+runs = App(name="runs", help="The runs of a thread: list, show, watch, wait, cancel.")
 steps = App(name="steps", help="The steps of a run: list.")
 app.command(runs)
 app.command(steps)
@@ -83,7 +83,14 @@ async def demo(*, json: Flag = False) -> None:
 
 
 @app.command
-async def emulate(*, host: str = "127.0.0.1", port: Port = 0, api_key: str | None = None, json: Flag = False) -> None:
+async def emulate(
+    *,
+    host: str = "127.0.0.1",
+    port: Port = 0,
+    api_key: str | None = None,
+    profile: _emulate.Profile | None = None,
+    json: Flag = False,
+) -> None:
     """Run the emulator, a local server of the protocol, until Ctrl-C.
 
     It keeps everything in memory, answers this machine only, and asks for the key that it prints.
@@ -92,9 +99,10 @@ async def emulate(*, host: str = "127.0.0.1", port: Port = 0, api_key: str | Non
         host: localhost or another loopback address.
         port: Where to listen; 0 takes any free port.
         api_key: The key that requests must show. Default: a random one.
+        profile: Behave like a server that deviates from the published one, or breaks streams. Default: as published.
         json: Print base URL and key as one JSON object.
     """
-    await _emulate.emulate(host, port, api_key, as_json=json)
+    await _emulate.emulate(host, port, api_key, profile, as_json=json)
 
 
 @runs.command(name="list")
@@ -155,6 +163,24 @@ async def wait(
 
 
 @runs.command
+async def watch(thread: str, assistant: str, /, *, message: str | None = None, common: Common = Common()) -> None:
+    """Create a run and show it live: its steps and its text as they happen, each event's JSON on a pipe.
+
+    Ctrl-C on a terminal asks whether to cancel the run; elsewhere it leaves the run going. The exit code is 1 when the
+    run failed, expired, was cancelled or is incomplete.
+
+    Args:
+        thread: Id of the thread.
+        assistant: Id of the assistant.
+        message: What the user says before; it is added to the thread.
+        common: What every command takes.
+    """
+    async with common.session() as session:
+        ended = await _watching.watch(session, thread, assistant, message, as_json=common.json)
+    ended.raise_for_status()
+
+
+@runs.command
 async def cancel(thread: str, run: str, /, *, common: Common = Common()) -> None:
     """Ask that a run stop, and show it.
 
@@ -182,6 +208,98 @@ async def list_steps(thread: str, run: str, /, *, walk: Walk = Walk(), common: C
         await _reading.print_steps(pager, as_json=common.json)
 
 
+@app.command
+async def export(
+    archive: str,
+    /,
+    *,
+    threads: Annotated[Sequence[str], Parameter(show_default=False, allow_leading_hyphen=True)] = (),
+    no_steps: Flag = False,
+    messages: Flag = False,
+    with_threads: Flag = False,
+    search_results: Flag = False,
+    concurrency: Count = 16,
+    requests_per_minute: float | None = None,
+    probe: Flag = False,
+    allow_change: Flag = False,
+    common: Common = Common(),
+) -> None:
+    """Fill an archive with the histories of threads, or go on with one; run it again to bring what is new.
+
+    Ctrl-C keeps what came. The exit code is 1 when some thread could not be brought; the others were.
+
+    Args:
+        archive: The file to fill: one SQLite file.
+        threads: An id, a file with one id a line, or - for stdin (repeatable). Default: all threads that the server
+            lists, if it can.
+        no_steps: Leave the steps of the runs out.
+        messages: Bring the messages, too.
+        with_threads: Bring the threads themselves, too.
+        search_results: Ask for the text that file search found, which steps then hold.
+        concurrency: Requests under way at the same time.
+        requests_per_minute: Most requests a minute. Default: as many as the server takes.
+        probe: Ask once more past every end, for servers that always say there is no more.
+        allow_change: Go on although the list of threads is not the one the archive was begun with.
+        common: What every command takes.
+    """
+    from asyncruns.archive import Options
+
+    limit = asyncruns.RateLimit(requests_per_minute)
+    session = asyncruns.Session(base_url=common.base_url, rate_limit=limit, max_connections=max(100, concurrency))
+    options = Options(
+        steps=not no_steps,
+        messages=messages,
+        threads=with_threads,
+        include=["step_details.tool_calls[*].file_search.results[*].content"] if search_results else (),
+        concurrency=concurrency,
+        probe=probe,
+        allow_change=allow_change,
+    )
+    await _archive.export(session, limit, archive, _archive.thread_ids(threads), options, as_json=common.json)
+
+
+@app.command
+async def verify(
+    archive: str, /, *, no_steps: Flag = False, concurrency: Count = 16, common: Common = Common()
+) -> None:
+    """Walk every thread of an archive again, newest first, and say what is missing or different.
+
+    Args:
+        archive: The file.
+        no_steps: Leave the steps of the runs out.
+        concurrency: Threads walked at the same time.
+        common: What every command takes.
+    """
+    steps = not no_steps
+    await _archive.verify(common.session(), archive, concurrency, steps=steps, as_json=common.json)
+
+
+@app.command
+def convert(archive: str, out: str, /, *, table: str = "runs", json: Flag = False) -> None:
+    """Write a table of an archive to a file: .jsonl, .jsonl.zst or .parquet.
+
+    Args:
+        archive: The archive.
+        out: The file to write; one that is there is replaced in the end.
+        table: runs, steps, messages or threads.
+        json: Print the outcome as one JSON object.
+    """
+    _archive.convert(archive, out, table, as_json=json)
+
+
+@app.command
+def report(archive: str, out: str, /, *, run: Words = (), json: Flag = False) -> None:
+    """Make one page of an archive to look at, without network or script.
+
+    Args:
+        archive: The archive.
+        out: The .html file to write; one that is there is replaced in the end.
+        run: Id of a run to draw step by step, besides those chosen anyway (repeatable).
+        json: Print the outcome as one JSON object.
+    """
+    _archive.report(archive, out, run, as_json=json)
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command that *argv* names and return the exit code; what goes wrong is one line on stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -194,6 +312,8 @@ def run(argv: Sequence[str]) -> int:
         if sys.stderr.isatty():
             print(file=sys.stderr)  # The terminal stands behind its own "^C".
         return _end(INTERRUPTED, "interrupted")
+    except _archive.Terminated:
+        return _end(TERMINATED, "terminated")
     except CycloptsError as error:
         return _end(WRONG_USAGE, f"{' '.join(str(error).split())} (See: asyncruns --help)")
     except asyncruns.ConfigurationError as error:

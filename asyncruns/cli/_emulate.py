@@ -3,15 +3,58 @@
 import asyncio
 import shlex
 import sys
+from typing import Literal
 
 from asyncruns.cli import _output
 
+# The names of `asyncruns.emulator.PROFILES`, which are not imported for the sake of the other commands' start.
+Profile = Literal[
+    "newest-first-loses",
+    "has-more-false",
+    "unknown-after-restarts",
+    "plain-500",
+    "limit-unchecked",
+    "created-at-milliseconds",
+    "float-timestamps",
+    "bare-ids",
+    "usage-missing",
+    "nulls",
+    "usage-input-output",
+    "stream-ignored",
+    "steps-odd",
+    "bare-lists",
+    "azure",
+    "no-thread-and-run",
+    "text-list",
+    "before-is-older",
+    "instructions-required",
+    "error-detail",
+    "error-detail-list",
+    "error-text",
+    "stream-cut",
+    "stream-reset",
+    "stream-eof",
+    "stream-no-done",
+    "stream-half-event",
+    "stream-idle",
+    "stream-pings",
+    "stream-error",
+    "stream-error-nested",
+    "stream-error-text",
+    "stream-crlf",
+    "stream-cr",
+    "stream-no-space",
+    "stream-bytes",
+    "stream-unknown-events",
+    "stream-no-created",
+]
 
-async def emulate(host: str, port: int, api_key: str | None, *, as_json: bool) -> None:
+
+async def emulate(host: str, port: int, api_key: str | None, profile: Profile | None, *, as_json: bool) -> None:
     """Run an emulator and say where it is and which key it wants; ends only when cancelled."""
     from asyncruns.emulator import Emulator
 
-    async with Emulator(host=host, port=port, api_key=api_key) as emulator:
+    async with Emulator(host=host, port=port, api_key=api_key, profile=profile) as emulator:
         if as_json:
             _output.write_json({"base_url": emulator.base_url, "api_key": emulator.api_key})
         else:

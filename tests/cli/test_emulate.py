@@ -51,8 +51,13 @@ def test_interrupted_here(capsys: pytest.CaptureFixture[str], form: tuple[str, .
 
     def interrupt_when_up() -> None:
         while True:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 30):
-                return signal.raise_signal(signal.SIGINT)
+            with (
+                contextlib.suppress(ConnectionRefusedError),
+                socket.create_connection(("127.0.0.1", port), 30) as asking,
+            ):
+                asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                asking.recv(1)  # Only a connection that the server has taken up is closed with it.
+                return signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt_when_up, daemon=True).start()
     assert main(["emulate", "--port", str(port), *form]) == 130

@@ -420,9 +420,7 @@ class TestLostAnswers:
             server.reply(RUN)
         with pytest.raises(ConnectionLost):
             await scripted_session.runs.cancel("thread_1", "run_1")
-        assert [request.method for request in server.requests] == ["POST", "GET", "POST"] + ["POST", "GET"] * 2 + [
-            "POST"
-        ]
+        assert [request.method for request in server.requests] == ["POST", "GET", "POST"] + ["POST", "GET"] * 3
 
     async def test_a_second_cancel_that_is_refused(self, server, scripted_session):
         """The run decides: if it neither stopped nor stops, the refusal is raised."""

@@ -1,0 +1,179 @@
+"""Waiting for many runs at once, and what a wait leaves behind."""
+
+import asyncio
+
+import pytest
+
+from asyncruns import ConnectionLost, InvalidIdError, NotFoundError, WaitTimeout
+from asyncruns._waiting import as_they_rest
+from asyncruns.emulator import Script
+
+
+@pytest.fixture
+def turning(session, emulator):
+    """Let naps turn the emulator's clock a little, so that runs move while waits sleep."""
+
+    async def nap(seconds):
+        emulator.clock.advance(0.01)
+        await asyncio.sleep(0)
+
+    session._transport.sleep = nap
+
+
+async def begin(session, emulator, *seconds):
+    """Return runs that stay in progress for so many seconds each."""
+    runs = []
+    for each in seconds:
+        thread = await session.threads.create()
+        emulator.script(Script(seconds={"queued": 0, "in_progress": each}))
+        runs.append(await session.runs.create(thread.id, assistant_id="asst_1"))
+    return runs
+
+
+async def quiet(session, tasks):
+    """Check that no task and no request is left."""
+    for _ in range(200):
+        is_quiet = len(asyncio.all_tasks()) <= tasks and not session._transport._http.connector._acquired
+        if is_quiet:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(asyncio.all_tasks())
+
+
+class TestWaitAll:
+    """`wait_all`."""
+
+    async def test_gives_them_in_the_order_in_which_they_end(self, session, emulator, turning):
+        """The first to end comes first, however they were given: as runs or as pairs of ids."""
+        slow, quick, middle = await begin(session, emulator, 9.0, 0.5, 3.0)
+        waits = [slow, (quick.thread_id, quick.id), middle]
+        ended = [waited async for waited in session.runs.wait_all(waits, timeout=60)]
+        assert [waited.run_id for waited in ended] == [quick.id, middle.id, slow.id]
+        assert [waited.thread_id for waited in ended] == [quick.thread_id, middle.thread_id, slow.thread_id]
+        assert [(waited.run.status, waited.error) for waited in ended] == [("completed", None)] * 3
+
+    async def test_of_nothing(self, session, emulator):
+        """No runs give nothing, at once."""
+        assert [waited async for waited in session.runs.wait_all([], timeout=1)] == []
+        assert emulator.requests == []
+
+    async def test_errors_are_given(self, server, scripted_session):
+        """Each error belongs to its run and ends no other wait: a status, a lost connection, an id that is none."""
+        server.reply({"error": {"message": "who?"}}, 404)
+        waits = [("thread_1", "run_1"), ("thread_1", "../run")]
+        ended = {waited.run_id: waited async for waited in scripted_session.runs.wait_all(waits, timeout=5)}
+        assert isinstance(ended["run_1"].error, NotFoundError)
+        assert isinstance(ended["../run"].error, InvalidIdError)
+        assert [waited.run for waited in ended.values()] == [None, None]
+        server.hang_up(times=3)
+        (waited,) = [waited async for waited in scripted_session.runs.wait_all(waits[:1], timeout=5)]
+        assert isinstance(waited.error, ConnectionLost)
+
+    async def test_late_runs_are_given_too(self, session, emulator):
+        """At the timeout each run that does not rest is given with its `WaitTimeout`, those that do with themselves."""
+        late, quick = await begin(session, emulator, 9.0, 0.0)
+        emulator.clock.advance(0.1)
+        waits = session.runs.wait_all([late, quick], timeout=0.1)
+        ended = [waited async for waited in waits]
+        assert [waited.run_id for waited in ended] == [quick.id, late.id]
+        assert isinstance(ended[1].error, WaitTimeout)
+        assert ended[1].error.run.status == "in_progress"
+
+    async def test_late_runs_may_be_cancelled(self, session, emulator):
+        """With `cancel_on_timeout` they are asked to stop."""
+        runs = await begin(session, emulator, 9.0, 9.0)
+        ended = [each async for each in session.runs.wait_all(runs, timeout=0.05, cancel_on_timeout=True)]
+        assert [waited.error.run.status for waited in ended] == ["cancelling"] * 2
+
+    async def test_leaving_early_ends_the_waits(self, session, emulator, turning):
+        """Who leaves ends the other waits, and the runs go on."""
+        runs = await begin(session, emulator, 0.1, *[500.0] * 20)
+        tasks = len(asyncio.all_tasks())
+        waits = session.runs.wait_all(runs, timeout=60, poll_interval=0.01)
+        async for waited in waits:
+            assert waited.run_id == runs[0].id
+            break
+        await waits.aclose()
+        await quiet(session, tasks)
+        assert {(await session.runs.retrieve(run.thread_id, run.id)).status for run in runs[1:]} <= {"in_progress"}
+
+    async def test_being_cancelled_ends_the_waits(self, session, emulator):
+        """Who is cancelled while waiting leaves nothing behind."""
+
+        async def wait_for_all():
+            return [each async for each in session.runs.wait_all(runs, timeout=60)]
+
+        runs = await begin(session, emulator, *[500.0] * 20)
+        tasks = len(asyncio.all_tasks())
+        task = asyncio.ensure_future(wait_for_all())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await quiet(session, tasks)
+
+    @pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": float("inf")}, {"timeout": 1, "poll_interval": 0}])
+    async def test_settings_that_are_none(self, session, emulator, options):
+        """Wrong arguments are raised and not given, and nothing is sent."""
+        with pytest.raises(ValueError, match=r"timeout|poll_interval"):
+            await anext(session.runs.wait_all([("thread_1", "run_1")], **options))
+        assert emulator.requests == []
+
+    async def test_more_waits_than_connections(self, emulator, open_session, session):
+        """Many waits share few connections, each gets its turn, and all end."""
+        runs = await begin(session, emulator, *[0.01] * 60)
+        small = await open_session(emulator, max_connections=2)
+
+        async def nap(seconds):
+            emulator.clock.advance(0.001)
+            await asyncio.sleep(0)
+
+        small._transport.sleep = nap
+        ended = [each.run.status async for each in small.runs.wait_all(runs, timeout=30)]
+        assert ended == ["completed"] * 60
+
+
+class TestCancelOnTimeout:
+    """What a wait does at its end."""
+
+    @pytest.mark.parametrize("status", [401, 500])
+    async def test_a_cancel_that_fails(self, server, scripted_session, status):
+        """If the run cannot be cancelled either, the wait still ends as what it is, with the run as last seen."""
+        scripted_session._transport.sleep = asyncio.sleep
+        server.reply({"id": "run_1", "thread_id": "thread_1", "status": "in_progress"})
+        server.reply({"error": {"message": "broke"}}, status, times=20)
+        waits = scripted_session.runs.wait("thread_1", "run_1", timeout=0.05, poll_interval=9, cancel_on_timeout=True)
+        with pytest.raises(WaitTimeout) as caught:
+            await waits
+        assert caught.value.run.status == "in_progress"
+        assert [request.method for request in server.requests[:2]] == ["GET", "POST"]
+
+    async def test_being_cancelled_is_no_timeout(self, session, emulator):
+        """A wait that is cancelled asks the server for nothing more."""
+        (run,) = await begin(session, emulator, 9.0)
+        waits = session.runs.wait(run.thread_id, run.id, timeout=60, cancel_on_timeout=True)
+        task = asyncio.ensure_future(waits)
+        await asyncio.sleep(0.03)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert not [path for _, path in emulator.requests if path.endswith("/cancel")]
+
+
+async def test_an_error_of_one_wait_ends_all():
+    """What is not an answer about one run (a bug, say) is raised, and the other waits are cancelled."""
+
+    async def fail():
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def stay():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("stay")
+
+    ended = []
+    with pytest.raises(ZeroDivisionError):
+        _ = [each async for each in as_they_rest([stay(), fail(), stay()])]
+    assert ended == ["stay", "stay"]

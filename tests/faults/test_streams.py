@@ -1,0 +1,383 @@
+"""Rows 54 to 63 of the fault matrix: live runs whose stream breaks, stalls, lies or is left."""
+
+import asyncio
+import gc
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from asyncruns import (
+    DecodeError,
+    ProtocolError,
+    ResponseTooLargeError,
+    RunStream,
+    Session,
+    StreamEvent,
+    StreamInterrupted,
+    StreamServerError,
+    UnexpectedContentError,
+    UnknownEvent,
+)
+
+from .bodies import RUN, THREAD, run
+from .byte_proxy import ByteProxy
+from .conftest import Bench, memory_peak, until
+from .script_server import Action, Exchange, ScriptServer, answer, chunked, dribble, flood, head, say
+
+STREAM = head(content_type="text/event-stream")
+CHUNKED = head(content_type="text/event-stream", transfer_encoding="chunked")
+
+
+def event(name: str, data: Any) -> bytes:
+    """Return an event in the wire's form."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data if isinstance(data, bytes) else json.dumps(data).encode())
+
+
+def delta(text: str) -> bytes:
+    """Return the event of more text."""
+    parts = [{"index": 0, "type": "text", "text": {"value": text}}]
+    return event("thread.message.delta", {"id": "msg_1", "delta": {"content": parts}})
+
+
+CREATED = event("thread.run.created", run(status="queued"))
+COMPLETED = event("thread.run.completed", run())
+DONE = event("done", b"[DONE]")
+BEGUN = CREATED + delta("Hel")
+WHOLE = BEGUN + delta("lo") + COMPLETED + DONE
+NAMES = ["thread.run.created", "thread.message.delta"]
+
+
+def opened(session: Session, **options: Any) -> RunStream:
+    """Return a stream on the thread."""
+    return session.runs.stream(THREAD, assistant_id="asst_1", **options)
+
+
+async def read_into(events: list[StreamEvent], stream: RunStream) -> None:
+    """Enter *stream* and put each event it gives down."""
+    async with stream:
+        async for each in stream:
+            events.append(each)
+
+
+CUTS: dict[str, Action] = {
+    "row_54_chunked_cut": say(CHUNKED + chunked(BEGUN, last=False)),
+    "row_54_chunk_cut": say(CHUNKED + chunked(BEGUN)[:-5] + b"40\r\nevent: thread.run.comp"),
+    "row_54_length_cut": say(head(content_type="text/event-stream", content_length=9999) + BEGUN),
+    "row_54_reset": say(STREAM + BEGUN, "reset"),
+    "row_54_reset_in_a_chunk": say(CHUNKED + chunked(BEGUN, last=False) + b"40\r\nevent", "reset"),
+    "row_55_eof": say(STREAM + BEGUN),
+    "row_55_last_chunk": say(CHUNKED + chunked(BEGUN)),
+    "row_55_half_event": say(STREAM + BEGUN + COMPLETED[:-1]),
+    "row_55_half_json": say(STREAM + BEGUN + COMPLETED[:60]),
+    "row_55_half_name": say(STREAM + BEGUN + b"event: thread.run.com"),
+    "row_55_event_without_data": say(STREAM + BEGUN + b"event: thread.run.completed\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+async def test_rows_54_and_55_cut(bench: Bench, name: str) -> None:
+    """A stream that is cut gives the events so far, no half one, and then says so, with the run to go on with."""
+    events: list[StreamEvent] = []
+    async with bench.serve(CUTS[name]) as (server, session):
+        stream = opened(session)
+        failed = await bench.fails(StreamInterrupted, read_into(events, stream))
+        assert server.count == 1
+    assert [each.name for each in events] == NAMES
+    assert (failed.run_id, failed.last_event) == (RUN, NAMES[-1])
+    is_lost = name.startswith("row_54") and name != "row_54_reset"  # Without framing aiohttp takes a reset for the end.
+    assert failed.reason == ("lost" if is_lost else "eof")
+    assert stream.messages[0].text == "Hel"
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\nevent: x\r\n", b"-1\r\n", b"3\r\nabcdef\r\n", b"\0"])
+async def test_row_54_broken_chunk(bench: Bench, broken: bytes) -> None:
+    """A stream whose chunks are not valid HTTP is interrupted too, at its idle timeout at the latest.
+
+    (aiohttp's parser in C closes the connection then, and tells nobody who reads from it.)
+    """
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunked(BEGUN, last=False))
+        await asyncio.sleep(0.02)
+        await exchange.send(broken)
+        await asyncio.sleep(0.02)
+        exchange.close()
+
+    events: list[StreamEvent] = []
+    async with bench.serve(act) as (_, session):
+        failed = await bench.fails(StreamInterrupted, read_into(events, opened(session, idle_timeout=0.15)))
+    assert failed.reason in ("lost", "idle")
+    assert [each.name for each in events] == NAMES
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\nevent: x\r\n", b"-1\r\n"])
+async def test_row_54_broken_chunk_while_nobody_reads(bench: Bench, broken: bytes) -> None:
+    """A stream that breaks while its reader is busy is lost when the reader comes back."""
+    read = asyncio.Event()
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunked(BEGUN, last=False))
+        await read.wait()
+        await exchange.send(broken)
+
+    async with bench.serve(act) as (_, session), opened(session) as stream:
+        for name in NAMES:
+            assert (await anext(stream)).name == name
+        read.set()
+        await asyncio.sleep(0.05)
+        failed = await bench.fails(StreamInterrupted, stream.final_run())
+    assert failed.reason == "lost"
+
+
+async def test_row_63_session_closed_under_a_stream(bench: Bench) -> None:
+    """A stream whose session is closed is lost to its reader, and leaves nothing behind."""
+    async with bench.serve(say(CHUNKED + chunked(BEGUN, last=False), "hang")) as (_, session):
+        stream = await opened(session).__aenter__()
+        for _ in NAMES:
+            await anext(stream)
+        reader = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+    failed = await bench.fails(StreamInterrupted, reader)
+    assert failed.reason == "lost"
+    await stream.__aexit__()
+
+
+async def test_two_readers_of_one_stream(bench: Bench) -> None:
+    """Two tasks that wait for the same stream at once are told that this is wrong; the connection is not at fault."""
+    async with bench.serve(say(STREAM + BEGUN, "hang")) as (_, session), opened(session) as stream:
+        for _ in NAMES:
+            await anext(stream)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="already waiting"):
+            await anext(stream)
+        first.cancel()
+        await asyncio.wait([first])
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b": ping\n\n", b"event: thread.run.completed"])
+async def test_row_55_no_event(bench: Bench, data: bytes) -> None:
+    """A stream that ends without any event is no success: its run is not even known."""
+    async with bench.serve(say(STREAM + data)) as (_, session):
+        failed = await bench.fails(StreamInterrupted, read_into([], opened(session)))
+    assert (failed.run_id, failed.last_event, failed.reason) == (None, None, "eof")
+
+
+async def test_row_55_final_run(bench: Bench) -> None:
+    """`final_run` does not take a broken stream for an end either, unless it may read the run."""
+    reads = [run(status="in_progress"), run()]
+    script = [say(STREAM + BEGUN), say(STREAM + BEGUN), *map(answer, reads)]
+    async with bench.serve(*script) as (server, session):
+        async with opened(session) as stream:
+            await bench.fails(StreamInterrupted, stream.final_run())
+        async with opened(session, on_interrupt="poll") as stream:
+            assert (await stream.final_run()).status == "completed"
+        assert [request.method for request in server.requests] == ["POST", "POST", "GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ({"code": "server_error", "message": "Broken {key}", "param": None, "type": "x"}, "server_error"),
+        ({"error": {"code": "server_error", "message": "Broken {key}"}}, "server_error"),
+        (b"Broken {key}", None),
+    ],
+    ids=["flat", "nested", "text"],
+)
+async def test_row_56_error_event(bench: Bench, data: Any, code: str | None) -> None:
+    """An error event, whatever its shape, is raised with its code and text, and without the key."""
+    sent = event("error", data).replace(b"{key}", bench.key.encode())
+    events: list[StreamEvent] = []
+    async with bench.serve(say(STREAM + BEGUN + sent + COMPLETED + DONE)) as (_, session):
+        failed = await bench.fails(StreamServerError, read_into(events, opened(session)))
+    assert [each.name for each in events] == NAMES
+    assert (failed.code, failed.run_id) == (code, RUN)
+    assert "Broken" in str(failed)
+
+
+STALLS: dict[str, Action] = {
+    "row_57_idle": say(STREAM + BEGUN, "hang"),
+    "row_57_idle_in_an_event": say(STREAM + BEGUN + COMPLETED[:-1], "hang"),
+}
+
+
+def pings(piece: bytes) -> Action:
+    """Begin a stream, then send *piece* for ever, a hundred times a second."""
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(STREAM + BEGUN)
+        await dribble(piece * 10_000, 0.01, len(piece))(exchange)
+
+    return act
+
+
+STALLS |= {
+    "row_58_pings": pings(b": ping\n\n"),
+    "row_58_names_only": pings(b"event: x\n\n"),
+    "row_58_bytes": pings(b"d"),
+}
+
+
+@pytest.mark.parametrize("name", STALLS)
+async def test_rows_57_and_58_no_event(bench: Bench, name: str) -> None:
+    """Without an event the stream ends at its idle timeout; pings are no events."""
+    loop = asyncio.get_running_loop()
+    events: list[StreamEvent] = []
+    async with bench.serve(STALLS[name]) as (_, session):
+        started = loop.time()
+        failed = await bench.fails(StreamInterrupted, read_into(events, opened(session, idle_timeout=0.15)))
+        assert 0.14 <= loop.time() - started <= 0.45
+    assert [each.name for each in events] == NAMES
+    assert (failed.reason, failed.run_id) == ("idle", RUN)
+
+
+async def test_row_57_events_keep_it_alive(bench: Bench) -> None:
+    """The idle timeout is for each event, not for the stream; nor does a slow consumer use it up."""
+    words = b"".join(map(delta, "abcdefgh"))
+    act = dribble(STREAM + CREATED + words + COMPLETED + DONE, 0.03, len(delta("a")))
+    async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.15) as stream:
+        await anext(stream)
+        await asyncio.sleep(0.2)
+        assert "".join([text async for text in stream.text_deltas()]) == "abcdefgh"
+
+
+@pytest.mark.parametrize("data", [b'{"id": "run_1"', b'{"id": "\xff"}', b"\xed\xa0\x80", b"NaN", b"[" * 100_000])
+async def test_row_59_bad_data(bench: Bench, data: bytes) -> None:
+    """An event that is no JSON or no UTF-8 is a `DecodeError`, after the events before it."""
+    events: list[StreamEvent] = []
+    async with bench.serve(say(STREAM + BEGUN + event("thread.run.completed", data) + DONE)) as (_, session):
+        await bench.fails(DecodeError, read_into(events, opened(session)))
+    assert [each.name for each in events] == NAMES
+
+
+@pytest.mark.parametrize(
+    "start", [b"data: ", b": ", b"", b"data: x\n" * 1000], ids=["data", "comment", "name", "later"]
+)
+async def test_row_59_endless_line(bench: Bench, start: bytes) -> None:
+    """A line without an end is refused at 8 MiB; less than 32 MB of memory is taken meanwhile."""
+    async with bench.serve(flood(STREAM + BEGUN + start, b"x" * 65_536)) as (_, session):
+        with memory_peak() as peak:
+            failed = await bench.fails(ResponseTooLargeError, read_into([], opened(session)))
+    assert failed.limit == 8 * 2**20
+    assert peak.growth < 32 * 2**20
+
+
+@pytest.mark.parametrize("line", [b"data: xx\n", b"data\n"])
+async def test_row_59_endless_event(bench: Bench, line: bytes) -> None:
+    """An event of lines without an end is refused too, also when the lines are empty."""
+    async with bench.serve(flood(STREAM + BEGUN, line * 8192)) as (_, session):
+        with memory_peak() as peak:
+            await bench.fails(ResponseTooLargeError, read_into([], opened(session, idle_timeout=30)))
+    assert peak.growth < 32 * 2**20
+
+
+async def test_row_59_packed_bomb(bench: Bench) -> None:
+    """256 MiB in one line, packed into 260 kB, are refused as well."""
+    body = gzip.compress(b"data: " + b"x" * (256 * 2**20), 1)
+    act = say(head(content_type="text/event-stream", content_encoding="gzip", content_length=len(body)) + body)
+    async with bench.serve(act) as (_, session):
+        with memory_peak() as peak:
+            await bench.fails(ResponseTooLargeError, read_into([], opened(session)))
+    assert peak.growth < 32 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"<html>\x1b[31m login</html>", "text/html"),
+        (json.dumps(run()).encode(), "application/json"),
+        (json.dumps({"error": {"message": "no"}}).encode(), "application/json"),
+        (WHOLE, "text/plain"),
+        (WHOLE, "application/octet-stream"),
+        (json.dumps(run()).encode(), None),
+    ],
+)
+async def test_row_60_not_a_stream(bench: Bench, body: bytes, content_type: str | None) -> None:
+    """What is no stream is not read as one, a run's own JSON neither; it is asked for once."""
+    async with bench.serve(answer(body, content_type=content_type)) as (server, session):
+        failed = await bench.fails(UnexpectedContentError, read_into([], opened(session)))
+        assert server.count == 1
+    assert (failed.status, failed.content_type) == (200, content_type)
+    assert "\x1b" not in str(failed)
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_row_60_nothing(bench: Bench, status: int) -> None:
+    """No answer at all where a stream was asked for is a `ProtocolError` too."""
+    async with bench.serve(answer(b"", status)) as (server, session):
+        with pytest.raises(ProtocolError):
+            await read_into([], opened(session))
+        assert server.count == 1
+
+
+async def test_row_61_no_terminator(bench: Bench) -> None:
+    """What only begins like the end marker, and events nobody knows, end nothing and are kept."""
+    odd = [event("done", b"[DONE] x"), event("done", b"[DONE"), event("thread.run.dreaming", {"id": RUN})]
+    events: list[StreamEvent] = []
+    async with bench.serve(say(STREAM + BEGUN + b"".join(odd) + COMPLETED + DONE)) as (_, session):
+        await read_into(events, opened(session))
+        assert events[2:5] == [
+            UnknownEvent(name="done", data="[DONE] x"),
+            UnknownEvent(name="done", data="[DONE"),
+            UnknownEvent(name="thread.run.dreaming", data={"id": RUN}),
+        ]
+        assert [each.name for each in events[5:]] == ["thread.run.completed", "done"]
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "LF": lambda data: data,
+    "CR": lambda data: data.replace(b"\n", b"\r"),
+    "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
+    "BOM": lambda data: b"\xef\xbb\xbf" + data,
+    "no space": lambda data: data.replace(b": ", b":", 2),
+    "pings": lambda data: data.replace(b"\n\n", b"\n\n: ping\n\n"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_row_62_split_at_every_byte(bench: Bench, form: str) -> None:
+    """Cut into single bytes, and with any line end, a stream gives the same events as whole."""
+    data = FORMS[form](BEGUN + delta("ö🎈") + COMPLETED + DONE)
+    whole: list[StreamEvent] = []
+    split: list[StreamEvent] = []
+    plain: list[StreamEvent] = []
+    async with (
+        ScriptServer(say(STREAM + data)) as server,
+        ByteProxy(server.port, piece=1) as proxy,
+        bench.session(server.url) as direct,
+        bench.session(proxy.url) as slow,
+    ):
+        await read_into(whole, opened(direct))
+        await read_into(split, opened(slow))
+    async with bench.serve(say(STREAM + BEGUN + delta("ö🎈") + COMPLETED + DONE)) as (_, session):
+        await read_into(plain, opened(session))
+    assert len(whole) == 5
+    assert whole == split == plain
+
+
+@pytest.mark.parametrize("how", ["break", "cancel", "drop"])
+async def test_row_63_left(bench: Bench, how: str) -> None:
+    """Whoever leaves a stream, is cancelled in it, or drops it, has its connection closed within a second."""
+    async with bench.serve(say(STREAM + BEGUN, "hang"), max_connections=2) as (server, session):
+        for _ in range(10):
+            stream: RunStream | None = opened(session)
+            assert stream is not None
+            if how == "cancel":
+                task = asyncio.ensure_future(read_into([], stream))
+                await until(lambda stream=stream: bool(stream.messages), "no event came")
+                task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled()
+            elif how == "break":
+                async with stream:
+                    await anext(stream)
+            else:
+                await stream.__aenter__()
+                await anext(stream)
+            stream = None
+            gc.collect(0)
+            await until(lambda: server.open_connections == 0, "the connection was not closed")
+        assert server.count == 10
