@@ -41,7 +41,7 @@ class Connector(aiohttp.TCPConnector):
 
 def check_length(response: aiohttp.ClientResponse) -> None:
     """Refuse an answer of two lengths; aiohttp's parser in Python would choose one."""
-    if len(set(response.headers.getall("content-length", ()))) > 1:
+    if len(set(response.headers.getall("content-length", ()))) > 1:  # pragma: no cover  # the parser in C refuses first
         if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already
             response._protocol.close()  # noqa: SLF001
         raise ProtocolError("The answer is not valid HTTP: it has two lengths.")
@@ -68,9 +68,6 @@ def failure(error: Exception, request: Request) -> Failure:
         return Failure(error=TLSError(f"{where}: no trusted connection: {_name(error)}."), began=False, transient=False)
     if isinstance(error, _CONNECT_ERRORS):
         return Failure(error=ConnectError(f"{where}: no connection: {_name(error)}."), began=False, transient=True)
-    if isinstance(error, _LostError):
-        lost = ConnectionLost(f"{where}: the connection ended before the answer came ({error}).")
-        return Failure(error=lost, began=True, transient=True, at_once=True)
     if isinstance(error, aiohttp.ClientPayloadError):
         cut = TruncatedBodyError(f"{where}: the answer was cut short.")
         return Failure(error=cut, began=True, transient=True)
@@ -79,7 +76,10 @@ def failure(error: Exception, request: Request) -> Failure:
         return Failure(error=broken, began=True, transient=False)
     if isinstance(error, aiohttp.InvalidURL | ValueError):
         return Failure(error=ProtocolError(f"{where}: {_name(error)}."), began=False, transient=False)
-    return Failure(error=ConnectionLost(f"{where}: {_name(error)}."), began=True, transient=True)
+    is_lost = isinstance(error, _LostError)
+    told = str(error) if is_lost else _name(error)
+    lost = ConnectionLost(f"{where}: the connection ended before the answer came ({told}).")
+    return Failure(error=lost, began=True, transient=True, at_once=is_lost)
 
 
 class LiveAnswer:

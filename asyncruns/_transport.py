@@ -213,13 +213,14 @@ class Transport:
     async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | LiveAnswer | Failure":
         # A slot comes before the work: of ten thousand calls at once, all but a few wait here, where it costs little.
         await self._slots.acquire()
-        response = live = None
+        response, free = None, self._slots.release
         try:
             response = await self._ask(request, secret, _ACCEPT[call.live])
             call.headers = response.headers
             check_length(response)
             if call.live and is_live(response):
-                live, response = LiveAnswer(response, request, self._slots.release), None
+                live = LiveAnswer(response, request, on_close=free)
+                response, free = None, _nothing
                 return live
             body = await self._read(response)
         except asyncio.CancelledError as cancelled:
@@ -235,8 +236,7 @@ class Transport:
         finally:
             if response is not None:
                 response.release()
-            if live is None:
-                self._slots.release()
+            free()
         answer = Answer(status=response.status, headers=response.headers, body=body)
         return self._judged(answer, request, call)
 
@@ -355,6 +355,10 @@ class _Call:
     live: bool = False
     attempts: int = 0
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+def _nothing() -> None:
+    """Do nothing: a live answer frees its slot itself."""
 
 
 def _without_quota(error: AsyncRunsError) -> AsyncRunsError:
