@@ -104,14 +104,17 @@ class Snapshot(Generic[T]):
     def __init__(self, model: type[T], base: Mapping[str, Any]) -> None:
         self._model = model
         self._plain: dict[str, Any] = _grown(base)
+        self._whole: bytes | None = None
         self._value: T | None = None
 
     def replace(self, data: bytes, value: T) -> None:
         """Take a whole object, as the bytes and as the model."""
-        self._plain, self._value = decode_plain(data), value
+        self._whole, self._value = data, value
 
     def add(self, delta: Mapping[str, Any]) -> None:
         """Merge the plain `delta` object of a delta event."""
+        if self._whole is not None:
+            self._plain, self._whole = decode_plain(self._whole), None
         with _depth_checked():
             merge(self._plain, delta)
         self._value = None

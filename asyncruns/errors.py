@@ -384,7 +384,7 @@ class StreamInterrupted(AsyncRunsError):
     Attributes:
         run_id: The run, to read or wait for. None: the stream never named it.
         last_event: Name of the last event handed out. None: there was none.
-        reason: Why, in a word or a few: `eof`, `idle`, or the name of what broke. None: not known.
+        reason: Why, in a word: `eof`, `idle` (no event came in time) or `lost` (the connection broke). None: not known.
     """
 
     def __init__(

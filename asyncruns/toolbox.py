@@ -57,8 +57,7 @@ class Toolbox:
         functions: The functions, each with a name of its own.
         timeout: Seconds for one call.
         max_concurrency: Calls under way at the same time, over all runs that use this toolbox.
-        observe: Called after each call with a `ToolReport`. What it raises is not caught, and ends the drive in an
-            `ExceptionGroup`.
+        observe: Called after each call with a `ToolReport`. What it raises is not caught, and ends the drive.
 
     Raises:
         ConfigurationError: A name is not 1 to 64 letters, digits, `_` and `-`, or is given twice, a parameter cannot
@@ -84,7 +83,7 @@ class Toolbox:
         self._timeout = timeout
         self._free = asyncio.Semaphore(max_concurrency)
         self._observe = observe
-        self._known: OrderedDict[_CallKey, _Shared] = OrderedDict()
+        self._known: OrderedDict[_CallKey, _Work] = OrderedDict()
 
     @property
     def tools(self) -> tuple[FunctionTool, ...]:
@@ -93,22 +92,38 @@ class Toolbox:
 
     async def outputs(self, calls: Sequence[RequiredToolCall]) -> list[ToolOutput]:
         """Carry the calls of one required action out, concurrently, and return their outputs in the same order."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._once(call)) for call in calls]
-        return [{"tool_call_id": call.id, "output": task.result()} for call, task in zip(calls, tasks, strict=True)]
+        works = [self._begun(call) for call in calls]
+        try:
+            await _finished({work.task for work in works})
+            return [
+                {"tool_call_id": call.id, "output": work.task.result()} for call, work in zip(calls, works, strict=True)
+            ]
+        finally:
+            await self._left(works)
 
-    async def _once(self, call: RequiredToolCall) -> str:
+    def _begun(self, call: RequiredToolCall) -> "_Work":
+        """Return the work for *call*, which may be under way or done already."""
         key = call.id, call.name, call.arguments
-        shared = self._known.get(key)
-        if shared is None:
-            shared = self._known[key] = _Shared(asyncio.ensure_future(self._called(call)))
+        work = self._known.get(key)
+        if work is None:
+            work = self._known[key] = _Work(key, asyncio.ensure_future(self._called(call)))
             if len(self._known) > _MAX_REMEMBERED:
                 self._known.popitem(last=False)
-        try:
-            return await shared.wait()
-        finally:
-            if not shared.is_of_use and self._known.get(key) is shared:
-                del self._known[key]
+        work.waiting += 1
+        return work
+
+    async def _left(self, works: Iterable["_Work"]) -> None:
+        """Stop waiting for *works*; those for which nobody waits are cancelled and forgotten, unless they are done."""
+        cancelled = set()
+        for work in works:
+            work.waiting -= 1
+            if not work.waiting and not work.is_done:
+                work.task.cancel()
+                cancelled.add(work.task)
+                if self._known.get(work.key) is work:
+                    del self._known[work.key]
+        if cancelled:
+            await asyncio.wait(cancelled)
 
     async def _called(self, call: RequiredToolCall) -> str:
         error: BaseException | None = None
@@ -139,25 +154,25 @@ class Toolbox:
 
 
 @attrs.define
-class _Shared:
-    """A call under way or done, and how many wait for it; the last one to leave cancels it."""
+class _Work:
+    """A call under way or done, and how many wait for it."""
 
+    key: _CallKey
     task: asyncio.Task[str]
     waiting: int = 0
 
     @property
-    def is_of_use(self) -> bool:
-        return not self.task.done() or not (self.task.cancelled() or self.task.exception())
+    def is_done(self) -> bool:
+        """Whether there is an output."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
 
-    async def wait(self) -> str:
-        self.waiting += 1
-        try:
-            return await asyncio.shield(self.task)
-        finally:
-            self.waiting -= 1
-            if not self.waiting and not self.task.done():
-                self.task.cancel()
-                await asyncio.wait([self.task])
+
+async def _finished(tasks: set[asyncio.Task[str]]) -> None:
+    """Wait for all *tasks*; raise the error of the first that has one."""
+    if tasks:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
 
 
 class _BadArgumentsError(Exception):

@@ -69,7 +69,7 @@ class Reader:
     def run_saved_tests(self) -> None:
         if list(self.folder.glob("test_*.py")):
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(self.folder)]
-            where = {**os.environ, "PYTHONPATH": str(Path(asyncruns.__file__).parents[1])}
+            where = {**os.environ, "PYTEST_ADDOPTS": "", "PYTHONPATH": str(Path(asyncruns.__file__).parents[1])}
             ran = subprocess.run(command, env=where, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  # our own pages
             assert ran.returncode == 0, ran.stdout + ran.stderr
 

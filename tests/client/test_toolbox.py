@@ -612,6 +612,30 @@ class TestOnce:
         assert count == 5
         assert len(toolbox._known) == 3
 
+    async def test_forgotten_while_under_way(self, monkeypatch):
+        """A call that was forgotten for others while it was under way may be asked for anew, and be cancelled."""
+        monkeypatch.setattr("asyncruns.toolbox._MAX_REMEMBERED", 1)
+        begun = []
+
+        async def stay(a: int):
+            begun.append(a)
+            await asyncio.Event().wait()
+
+        toolbox = Toolbox([stay])
+        askers = [asyncio.ensure_future(answer(toolbox, call("stay", {"a": a}, str(a)))) for a in (1, 2, 1)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert begun == [1, 2, 1]
+        for asker in askers:
+            asker.cancel()
+        await asyncio.wait(askers)
+        assert len(toolbox._known) == 0
+        assert len(asyncio.all_tasks()) == 1
+
+    async def test_no_calls(self):
+        """No calls have no outputs."""
+        assert await Toolbox([]).outputs([]) == []
+
 
 class TestObserver:
     """Hooks to see the calls."""
@@ -645,8 +669,9 @@ class TestObserver:
             raise RuntimeError("of the observer")
 
         toolbox = Toolbox([nothing], observe=observe)
-        with pytest.raises(ExceptionGroup) as caught:
-            await toolbox.outputs([call("nothing")])
-        assert caught.group_contains(RuntimeError, match="of the observer")
+        for calls in ([call("nothing")], [call("nothing"), call("other")], [call("nothing"), call("nothing")]):
+            with pytest.raises(RuntimeError, match="of the observer"):
+                await toolbox.outputs(calls)
+        assert not toolbox._known
         toolbox._observe = None
         assert await answer(toolbox, call("nothing")) == [""]

@@ -91,8 +91,8 @@ def closes_kept_connections(body: object) -> Action:
     """Answer the first request of each connection and close at the second."""
 
     async def act(exchange: Exchange) -> None:
-        is_second = id(exchange.writer) in seen
-        seen.add(id(exchange.writer))
+        is_second = exchange.request.connection in seen
+        seen.add(exchange.request.connection)
         await (close() if is_second else answer(body))(exchange)
 
     seen: set[int] = set()

@@ -134,7 +134,7 @@ def test_row_65_and_66_with_the_parser_in_python() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "row_65 or row_66", __file__]
     done = subprocess.run(  # noqa: S603
         command,
-        env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"},
+        env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=60,
