@@ -2,7 +2,7 @@
 
 msgspec reads JSON fastest into structs of its own, can tell a union by its `type` there, and can refuse fields that
 the struct has not. None of this it does for attrs classes. So each model gets a private struct with the wire's shape,
-and that a method that moves its values into the model's slots.
+and a method that moves its values into the model's slots.
 """
 
 from collections.abc import Callable, Mapping, Sequence

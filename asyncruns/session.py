@@ -53,7 +53,7 @@ class SessionOptions(TypedDict, total=False):
 
 
 class Session:
-    """An open connection to one server of the protocol; enter it once, with `async with`.
+    """What you hold to talk with one server of the protocol; enter it once, with `async with`.
 
     Settings are checked here, and environment variables read here, not at the first call. A session belongs to one
     event loop, may be used by any number of tasks, and is neither copied nor pickled.

@@ -56,7 +56,7 @@ def test_a_list_may_be_missing_in_the_first_object_ever_read():
 
 
 def test_what_is_kept_is_bounded():
-    """Beyond four mebibytes everything is forgotten and learnt anew, and what is read stays right."""
+    """Beyond its limit of bytes everything is forgotten and learnt anew, and what is read stays right."""
     shared = _Shared(tuple[Tool, ...])
     size = _SHARED_BYTES // 3
     texts = [json.dumps([{"type": "function", "function": {"name": letter * size}}]).encode() for letter in "abcd"]
