@@ -16,6 +16,7 @@ from yarl import URL
 from asyncruns._aiohttp import BROKEN, Connector, LiveAnswer, check_length, failure, is_live, sent_once
 from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
+from asyncruns._cutoff import Cutoff
 from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, next_wait
 from asyncruns._protocol import Answer, Request, check_seconds, judge, looks_like_json, request_id
 from asyncruns._rate_limit import RateLimit
@@ -148,12 +149,8 @@ class Transport:
         await self._take_turn()
         deadline = asyncio.get_running_loop().time() + seconds
         call = _Call(live=live)
-        try:
-            async with asyncio.timeout_at(deadline) as scope:
-                return await self._attempts(request, deadline, call)
-        except TimeoutError:
-            if not scope.expired():
-                raise
+        with Cutoff(deadline):
+            return await self._attempts(request, deadline, call)
         raise DeadlineExceeded(
             f"{request.method} {request.target} had no complete answer in {seconds:g} seconds.",
             attempts=call.attempts,
