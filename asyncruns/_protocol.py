@@ -102,7 +102,9 @@ def check_seconds(name: str, value: object) -> float:
 
 def path(template: str, **ids: object) -> str:
     """Fill *template* (`/threads/{thread_id}/runs`) with ids, each checked by `check_id`."""
-    return template.format(**{name: check_id(name, value) for name, value in ids.items()})
+    for name, value in ids.items():
+        check_id(name, value)
+    return template.format(**ids)
 
 
 def with_query(target: str, query: Iterable[tuple[str, str]]) -> str:
