@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from asyncruns._shapes import INNER, RENAMED, request_body, structure
-from asyncruns._wire import wire_struct
+from asyncruns._wire import MAX_DEPTH, read_plain, wire_struct
 from asyncruns.errors import DecodeError, ProtocolError, SchemaError
 from asyncruns.models import Page
 
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 _MAX_UNKNOWN = 64
 """Unknown fields of one model that are learnt; with more, answers that hold them are read by cattrs."""
+_NO_NAME = re.compile(r'[\x00-\x1f"\\]')
+"""What msgspec takes in no field's name; answers with such names are read by cattrs."""
 _BOM = b"\xef\xbb\xbf"
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _REFUSED = (TypeError, ValueError, KeyError, AttributeError, RecursionError)  # msgspec's errors are ValueErrors
@@ -34,7 +36,7 @@ def decode(data: bytes, model: type[T]) -> T:
     """Read one object.
 
     Raises:
-        DecodeError: The bytes are not JSON (in UTF-8, without NaN).
+        DecodeError: The bytes are not JSON (in UTF-8, without NaN), or nested deeper than 128 levels.
         SchemaError: It is JSON of another shape; `path` says where.
         ProtocolError: It is an error object.
     """
@@ -62,7 +64,10 @@ def decode_page(data: bytes, model: type[T]) -> Page[T]:
 def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
     """Cut a page into the bytes of its items, exactly as sent, and read each item's id.
 
-    Raises as `decode`, though what lies inside the items is not looked into.
+    Of what lies inside the items, only the grammar of JSON and the UTF-8 are checked. Of an id told twice, the first
+    counts where it stands first of all, else the last.
+
+    Raises as `decode`.
     """
     data = _without_bom(data)
     try:
@@ -82,7 +87,7 @@ def decode_plain(data: bytes) -> Any:
     """Read any JSON value into dicts and lists.
 
     Raises:
-        DecodeError: The bytes are not JSON (in UTF-8, without NaN).
+        DecodeError: The bytes are not JSON (in UTF-8, without NaN), or nested deeper than 128 levels.
     """
     return _plain(_without_bom(data))
 
@@ -176,7 +181,7 @@ class _Reader(Generic[T]):
             return False
         objects = [found] if isinstance(found, dict) else found.data
         met = self._unknown.union(*objects) - self._known
-        if met == self._unknown or len(met) > _MAX_UNKNOWN:
+        if met == self._unknown or len(met) > _MAX_UNKNOWN or any(map(_NO_NAME.search, met)):
             return False
         self._learn(met)
         return True
@@ -246,7 +251,7 @@ def _without_bom(data: bytes) -> bytes:
 
 def _plain(data: bytes) -> Any:
     try:
-        return msgspec.json.decode(data)
+        return read_plain(data)
     except _MALFORMED as error:
         raise _decode_error(error) from None
 
@@ -258,7 +263,10 @@ def _keys(data: bytes) -> list[str]:
     def keep(pairs: list[tuple[str, object]]) -> None:
         keys[:] = [key for key, _ in pairs]  # The outermost object comes last.
 
-    json.loads(data, object_pairs_hook=keep)
+    try:
+        json.loads(data, object_pairs_hook=keep)
+    except (ValueError, RecursionError) as error:  # In a value that another of the same key replaced.
+        raise _decode_error(error) from None
     return keys
 
 
@@ -284,7 +292,7 @@ def _check_finite(plain: Any) -> None:
 
 
 def _decode_error(error: BaseException) -> DecodeError:
-    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    reason = f"nested deeper than {MAX_DEPTH} levels" if isinstance(error, RecursionError) else str(error)
     return DecodeError(f"The answer is not readable JSON: {reason}")
 
 

@@ -1,6 +1,9 @@
 """Keep a key out of everything that is shown, logged, copied or pickled."""
 
 import base64
+import html
+import json
+import re
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -26,15 +29,14 @@ class Secret:
                 "(Was it read from a file with its newline?)"
             )
         self._value = value
-        encoded = base64.b64encode(value.encode()).decode()
-        self._forms = tuple({value, quote(value, safe=""), encoded, encoded.rstrip("=")})
+        self._forms = tuple(sorted(_forms(value), key=len, reverse=True))
 
     def reveal(self) -> str:
         """Return the key itself, for a request header and nothing else."""
         return self._value
 
     def redact(self, text: str) -> str:
-        """Return *text* with the key, and its percent and base64 forms, replaced by `[redacted]`."""
+        """Return *text* with the key, however a server may write it, replaced by `[redacted]`."""
         for form in self._forms:
             text = text.replace(form, REDACTED)
         return text
@@ -49,3 +51,17 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A key is never pickled or copied: make a new Session where it is needed.")
+
+
+def _forms(value: str) -> set[str]:
+    """Return what servers make of a key that they echo: plain, or as JSON, HTML, a URL or base64 write it."""
+    written = json.dumps(value)[1:-1]
+    quoted = {quote(value, safe=""), quote(value)}
+    encoded = {encode(value.encode()).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    return {
+        *(value, written, written.replace("/", r"\/"), repr(value)[1:-1], html.escape(value)),
+        *quoted,
+        *(re.sub("%..", lambda escape: escape[0].lower(), text) for text in quoted),
+        *encoded,
+        *(text.rstrip("=") for text in encoded),
+    }

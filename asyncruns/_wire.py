@@ -20,9 +20,52 @@ from asyncruns._shapes import INNER, RENAMED, UNIONS, structurer
 SHARED = frozenset({"instructions", "tools", "tool_resources", "truncation_strategy", "tool_choice", "response_format"})
 """Fields of a run that are equal in most runs of a thread: read once, and one object for all of them."""
 
+MAX_DEPTH = 128
+"""Levels that an answer may be nested; much deeper ones can be read, but neither copied nor pickled."""
+
 _SHARED_BYTES = 2**18
 _SCALARS = {str, int, float, bool, type(None)}
 _NULL = Raw(b"null")
+
+
+def _plain_type(levels: int) -> Any:
+    """Return a type for any JSON value nested at most so many levels, which msgspec holds it to while it reads."""
+    scalar = str | int | float | bool | None
+    made: Any = scalar
+    for _ in range(levels):
+        made = scalar | list[made] | dict[str, made]
+    return made
+
+
+# Each level doubles the time that making a decoder takes; what is nested deeper goes the slow road.
+_PLAIN = _plain_type(4)
+
+
+def read_plain(data: bytes, levels: int = MAX_DEPTH) -> Any:
+    """Read any JSON value into dicts and lists.
+
+    Raises:
+        RecursionError: It is nested deeper than so many levels.
+        ValueError: It is not JSON.
+    """
+    plain = msgspec.json.decode(data)
+    if data.count(b"[") + data.count(b"{") > levels:
+        _check_depth(plain, levels)
+    return plain
+
+
+def _check_depth(plain: Any, levels: int) -> None:
+    level = [plain]
+    for _ in range(levels):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return
+    raise RecursionError(f"nested deeper than {levels} levels")
 
 
 def wire_struct(model: type, *, unknown: Sequence[str] | None = None) -> Any:
@@ -38,7 +81,7 @@ def wire_struct(model: type, *, unknown: Sequence[str] | None = None) -> Any:
     options: dict[str, Any] = {"tag": tag, "tag_field": "type"} if tag else {}
     if unknown is not None:
         columns += [("object", str | None, None)]
-        columns += [(f"unknown_{at}", Any, msgspec.UNSET) for at in range(len(unknown))]
+        columns += [(f"unknown_{at}", _PLAIN | msgspec.UnsetType, msgspec.UNSET) for at in range(len(unknown))]
         options["rename"] = {f"unknown_{at}": name for at, name in enumerate(unknown)}
     made = _compile(model, fields, shared, tag, unknown or ())
     return _defstruct(f"{model.__name__}Wire", columns, namespace={"made": made}, **options)
@@ -140,7 +183,7 @@ class _Shared:
                 return tuple([item.made() for item in self._decode(key)])
             except (ValueError, TypeError, AttributeError):  # cattrs knows the shapes that msgspec does not
                 pass
-        return self._structure(msgspec.json.decode(key))
+        return self._structure(read_plain(key, MAX_DEPTH - 4))  # Around it stand a page, its list and a run.
 
 
 def _columns(model: type, fields: list[Any], shared: frozenset[str]) -> list[Any]:
@@ -172,7 +215,7 @@ def _wire(hint: Any) -> Any:
     if get_origin(hint) is tuple:
         return list[_wire(get_args(hint)[0])]  # type: ignore[misc]  # a type made at run time
     if _is_mapping(hint):
-        return dict[str, Any] if get_args(hint)[1] is object else dict[str, str]
+        return dict[str, _PLAIN if get_args(hint)[1] is object else str]  # type: ignore[misc]  # as above
     if hint in UNIONS:
         return reduce(or_, [_nested(model) for model in get_args(hint) if model is not UNIONS[hint]])
     if _union(hint) in UNIONS:

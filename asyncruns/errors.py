@@ -284,7 +284,7 @@ class ResponseTooLargeError(ProtocolError):
 
 
 class DecodeError(ProtocolError):
-    """The answer cannot be unpacked, or is not JSON, or not UTF-8."""
+    """The answer cannot be unpacked, or is not JSON, or not UTF-8, or is nested deeper than 128 levels."""
 
 
 class SchemaError(ProtocolError):

@@ -78,7 +78,8 @@ class Session:
         check_identity: Whether an answer about another run or thread than the one asked for is an error. False is for
             gateways that rewrite ids.
         http: Your own `aiohttp.ClientSession`. It is not closed with the session, and its connection limit,
-            cookies and proxies are yours to set.
+            cookies and proxies are yours to set. What a server sends on one of its resting connections is taken for the
+            answer to the next call; on connections of our own that is noticed.
 
     Attributes:
         runs: Runs (`Runs`).

@@ -5,9 +5,13 @@ of the corpus in `corpus/`, chosen by a seed.
 """
 
 import argparse
+import copy
+import json
+import pickle
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +19,7 @@ from random import Random
 from typing import Any
 
 from asyncruns import AsyncRunsError, Message, Run, RunStep, Thread
-from asyncruns._codec import decode, decode_page, split_page
+from asyncruns._codec import check_told_once, decode, decode_page, split_page
 from asyncruns._events import decode_event
 from asyncruns._pacing import MAX_RETRY_AFTER, parse_retry_after
 from asyncruns._protocol import Answer, check_id, judge, path
@@ -26,16 +30,20 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def read_object(data: bytes) -> None:
-    """Read one object of each model."""
+    """Read one object of each model, which can then be copied and pickled."""
+    _refused(check_told_once, data)
     for model in (Run, RunStep, Message, Thread):
-        _refused(decode, data, model)
+        made = _refused(decode, data, model)
+        assert made is None or copy.deepcopy(made) == pickle.loads(pickle.dumps(made)) == made  # noqa: S301
 
 
 def read_page(data: bytes) -> None:
-    """Read a page, as objects and as slices."""
+    """Read a page, as objects and as slices; these any other reader of JSON can read."""
     for model in (Run, RunStep, Message):
         _refused(decode_page, data, model)
-    _refused(split_page, data)
+    with suppress(AsyncRunsError):
+        for blob in split_page(data)[0].data:
+            json.loads(blob.decode(), parse_int=str, parse_constant=_refuse)
 
 
 def read_retry_after(data: bytes) -> None:
@@ -82,6 +90,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
+def _refuse(word: str) -> None:
+    raise ValueError(word)
+
+
 def _refused(call: Callable[..., object], *args: object, **kwargs: object) -> object:
     try:
         return call(*args, **kwargs)
@@ -107,7 +119,10 @@ def mutated(data: bytes, corpus: list[bytes], random: Random) -> bytes:
                 out[at : at + random.randint(0, 40)] = b""
             case _:
                 out[at:at] = random.choice(
-                    (b"null", b"NaN", b"1e999", b"\\ud800", b"[" * 2000, b"\xff", b"\r", b'{"id":')
+                    (
+                        *(b"null", b"NaN", b"1e999", b"9" * 5000, b"\\ud800", b"\xff", b"\r", b"[" * 2000),
+                        *(b"[" * 140 + b"]" * 140, b'{"id":', b'"id":', b'"tools":[],', b'"thread_id":"t",'),
+                    )
                 )
     return bytes(out)
 

@@ -218,7 +218,10 @@ class Run:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run will never change again; False for a status nobody knows."""
+        """Whether the run will never change again.
+
+        False for a status that nobody knows: waits go on then, until their timeout, and log it once.
+        """
         return self.status in TERMINAL_STATUSES
 
     @property

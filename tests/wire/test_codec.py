@@ -1,17 +1,33 @@
 """Bytes become objects by three paths that agree, and nothing but the package's own errors comes out of them."""
 
+import copy
 import json
 import math
+import pickle
+import time
 from contextlib import suppress
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncruns import AsyncRunsError, DecodeError, ProtocolError, SchemaError, models
-from asyncruns._codec import decode, decode_page, decode_plain, encode, is_cut_short, peek_cursor, split_page
+from asyncruns._codec import (
+    check_told_once,
+    decode,
+    decode_page,
+    decode_plain,
+    encode,
+    is_cut_short,
+    peek_cursor,
+    split_page,
+)
+from asyncruns._events import decode_event
+from asyncruns._protocol import Answer, judge
 from asyncruns._shapes import unstructure
+from asyncruns._sse import ServerSentEvent
+from asyncruns._wire import MAX_DEPTH
 from asyncruns.models import Message, MessageDeleted, Run, RunStep, TextContent, Thread, ThreadDeleted
 
 LAST_ERROR = {"code": "tool_user_error", "message": "no"}
@@ -421,8 +437,9 @@ class TestRefusals:
             assert str(caught.value).endswith(message)
 
     def test_an_error_field_beside_an_id_is_only_a_field(self):
-        """A run with a field `error` is a run."""
-        assert decode(data(RUN | {"error": None}), Run).extra == {"error": None}
+        """A run with a field `error` is a run, on the slow road too."""
+        for odd in ({}, {"created_at": 1.0}):
+            assert decode(data(RUN | {"error": "none"} | odd), Run).extra == {"error": "none"}
 
     @pytest.mark.parametrize(
         "frame", [{"has_more": "false"}, {"has_more": 0}, {"first_id": 5}, {"data": {}}, {"data": None}]
@@ -471,11 +488,13 @@ class TestRefusals:
             with pytest.raises(DecodeError, match="not readable JSON"):
                 read()
 
+    @settings(deadline=None)
     @given(st.binary(max_size=60))
     def test_any_bytes_give_an_object_or_an_error_of_ours(self, body):
         """No reader lets anything else out."""
         self.read_all(body)
 
+    @settings(deadline=None)  # The first of its kind makes decoders.
     @given(position=st.integers(0, 5000), put=st.binary(max_size=3), cut=st.integers(0, 4))
     def test_damaged_answers_give_an_object_or_an_error_of_ours(self, position, put, cut):
         """So for answers of which a few bytes are other than they were."""
@@ -483,6 +502,7 @@ class TestRefusals:
             at = position % len(whole)
             self.read_all(whole[:at] + put + whole[at + cut :])
 
+    @settings(deadline=None)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -504,8 +524,230 @@ class TestRefusals:
                 other(body)
 
 
+ODD_NAMES = [
+    "",
+    '"',
+    "\\",
+    "\\ud800",
+    "\0",
+    "\n",
+    "\x7f",
+    "é",
+    "\u2028",
+    "unknown_0",
+    "made",
+    "extra",
+    "__class__",
+    "self",
+    "😀",
+]
+
+
+class TestNames:
+    """A field may have any name that JSON can write."""
+
+    @pytest.mark.parametrize("name", ODD_NAMES)
+    def test_an_odd_name(self, name):
+        """It is kept as any unknown field is, the first time and later, alone and in a page."""
+        run = RUN | {name: [1]}
+        for _ in range(2):
+            assert decode(data(run), Run).extra == {name: [1]}
+            assert [each.extra for each in decode_page(page_of(RUN, run), Run).data] == [{}, {name: [1]}]
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.dictionaries(st.text(max_size=5), st.booleans() | st.text(max_size=3), max_size=4))
+    def test_any_names(self, unknown):
+        """So for any names at once."""
+        unknown = {name: value for name, value in unknown.items() if name not in RUN}
+        assert decode(data(RUN | unknown), Run).extra == unknown
+
+
+def nested(levels, kind):
+    """Return JSON nested so many levels: lists, objects, or both by turns, with company at each level."""
+    ends = {"lists": ("[", "]"), "objects": ('{"a":', "}"), "both": ('[0,{"b":0,"a":', ',"c":0},1]')}
+    opening, closing = ends[kind]
+    pairs = levels // (2 if kind == "both" else 1)
+    inside = "[]" if kind == "both" and levels % 2 else "1"
+    return opening * pairs + inside + closing * pairs
+
+
+BRIEF = {"id": "run_1", "thread_id": "thread_1", "status": "queued"}
+PLACES = {
+    "an unknown field": '"later": %s',
+    "an unknown field, and an odd one": '"later": %s, "created_at": 1.0',
+    "a tool": '"tools": [{"type": "function", "function": {"name": "f", "parameters": {"p": %s}}}]',
+    "an unknown tool": '"tools": [{"type": "later", "p": %s}]',
+    "an unknown field of a tool": '"tools": [{"type": "code_interpreter", "p": %s}]',
+    "a format": '"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"p": %s}}}',
+    "resources": '"tool_resources": {"p": %s}',
+    "counts": '"usage": {"prompt_token_details": {"p": %s}}',
+    "an unknown field of an error": '"last_error": {"message": "no", "p": %s}',
+    "an unknown action": '"required_action": {"type": "later", "p": %s}',
+}
+"""Where a value of any shape may stand in a run."""
+
+
+def run_with(place, value):
+    """Return a run with *value* in that place, and how many levels of the run stand around it."""
+    before = PLACES[place].partition("%s")[0]
+    return f"{json.dumps(BRIEF)[:-1]}, {PLACES[place] % value}}}", 1 + sum(map(before.count, "[{")) - before.count("]")
+
+
+class TestDepth:
+    """An answer is nested 128 levels at most, and then everything that is done with objects can be done with it."""
+
+    @pytest.mark.parametrize("kind", ["lists", "objects", "both"])
+    @pytest.mark.parametrize("place", PLACES)
+    def test_the_deepest_answer(self, place, kind):
+        """It is read whole, alone and in a page, and can be shown, compared, pickled, copied and written again."""
+        _, around = run_with(place, "1")
+        value = nested(MAX_DEPTH - around - 2, kind)
+        text, _ = run_with(place, value)
+        [run] = decode_page(f'{{"data": [{text}]}}'.encode(), Run).data
+        assert run == decode(text.encode(), Run)
+        assert value.replace(" ", "") in json.dumps(unstructure(run)).replace(" ", "")
+        assert pickle.loads(pickle.dumps(run)) == run  # noqa: S301  # our own bytes
+        assert copy.deepcopy(run) == run
+        assert "run_1" in repr(run)
+        assert attrs.asdict(run)["id"] == "run_1"
+
+    @pytest.mark.parametrize("kind", ["lists", "objects", "both"])
+    @pytest.mark.parametrize("place", PLACES)
+    @pytest.mark.parametrize("beyond", [1, 30, 300])
+    def test_a_deeper_one(self, place, kind, beyond):
+        """It is refused wherever it is deep, alone and in a page, as is one that Python itself could not read."""
+        _, around = run_with(place, "1")
+        text, _ = run_with(place, nested(MAX_DEPTH - around + beyond, kind))
+        for read in (lambda: decode(text.encode(), Run), lambda: decode_plain(text.encode())):
+            with pytest.raises(DecodeError, match="nested deeper than 128 levels"):
+                read()
+        text, _ = run_with(place, nested(MAX_DEPTH - around - 2 + beyond, kind))
+        with pytest.raises(DecodeError, match="nested deeper than 128 levels"):
+            decode_page(f'{{"data": [{text}]}}'.encode(), Run)
+
+    @pytest.mark.parametrize("kind", ["lists", "objects", "both"])
+    def test_plain_values(self, kind):
+        """The level is counted from the outermost list or object, whatever else the text holds."""
+        wide = "[" + ",".join(["[]"] * 500) + "]"
+        assert decode_plain(f"[{wide},{nested(MAX_DEPTH - 1, kind)}]".encode())
+        with pytest.raises(DecodeError, match="nested deeper"):
+            decode_plain(f"[{wide},{nested(MAX_DEPTH, kind)}]".encode())
+        assert decode_plain(json.dumps("[" * 1000).encode()) == "[" * 1000
+
+    @pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 500, 100_000])
+    def test_the_other_ways_in(self, levels):
+        """An event is refused as an answer is; the body of a refusal, and an event nobody knows, are then text."""
+        deep = nested(levels, "objects")
+        for name in ("thread.run.created", "thread.message.delta", "thread.run.step.delta", "thread.message.created"):
+            text = f'{{"id": "x", "thread_id": "t", "status": "queued", "delta": {{}}, "later": {deep}}}'
+            with pytest.raises(DecodeError):
+                decode_event(ServerSentEvent(name, text.encode()))
+        assert decode_event(ServerSentEvent("later", deep.encode())).data == deep
+        assert decode_event(ServerSentEvent("error", deep.encode())).message == deep
+        error = judge(Answer(status=400, headers={}, body=f'{{"error": {deep}}}'.encode()), now=0.0, redact=str)
+        assert error.message.startswith('{"error": {"a":')
+
+    def test_raw_items(self):
+        """Slices are as deep as they were sent, up to what Python reads at all."""
+        deep, _ = run_with("an unknown field", nested(400, "lists"))
+        page, _ = split_page(f'{{"data": [{deep}]}}'.encode())
+        assert page.data == (deep.encode(),)
+        deep, _ = run_with("an unknown field", nested(100_000, "lists"))
+        with pytest.raises(DecodeError, match="nested deeper"):
+            split_page(f'{{"data": [{deep}]}}'.encode())
+
+
+class TestToldOnce:
+    """`check_told_once`: which object it is, is said once."""
+
+    @pytest.mark.parametrize("value", [b"9" * 5000, b'"\xff"', b"1e9999", b"[" * 900 + b"]" * 900])
+    def test_what_a_later_key_replaced(self, value):
+        """A value that no reader sees, because its key comes again, lets no error of another library out."""
+        whole = b'{"id": "run_1", "thread_id": "t", "status": "queued", "tools": [{"id": %b}], "tools": []}' % value
+        assert decode(whole, Run).tools == ()
+        with suppress(DecodeError):
+            check_told_once(whole)
+
+    @pytest.mark.parametrize("key", ["id", "thread_id", "run_id"])
+    def test_each_name_of_an_object(self, key):
+        """Twice at the top is refused, equal or not; once there and elsewhere further in is not."""
+        with pytest.raises(DecodeError, match=f"tells its {key} twice"):
+            check_told_once(b'{"%b": "a", "x": {}, "%b": "a"}' % (key.encode(), key.encode()))
+        check_told_once(b'\xef\xbb\xbf{"%b": "a", "x": [{"%b": "a"}, {"%b": 1}]}' % ((key.encode(),) * 3))
+
+
+HARD = {
+    "lists": b"[" + b"[]," * 300_000 + b"[]]",
+    "unknown fields": b'{"id":"a",' + b",".join(b'"f%d":1' % n for n in range(60_000)) + b"}",
+    "the same field": b"{" + b'"id":"a",' * 100_000 + b'"id":"b"}',
+    "digits": b'{"id":' + b"9" * 10**6 + b"}",
+    "escapes": b'{"id":"' + b"\\u00e9" * 150_000 + b'"}',
+    "spaces": b'{"id"' + b" " * 10**6 + b':"a"}',
+    "open lists": b"[" * 10**6,
+    "open strings": b'{"a":"' * 150_000,
+    "backslashes": b'"' + b"\\" * 10**6,
+    "items without id": b'{"data":[' + b"{}," * 300_000 + b"{}]}",
+    "items with a late id": b'{"data":[' + b'{"x":1,"id":"a"},' * 60_000 + b'{"x":1,"id":"a"}]}',
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_million_hard_bytes_take_little_time(name):
+    """Reading costs time in proportion to the bytes, whatever they are; a reader with a square in it would not end."""
+    body = HARD[name]
+
+    def seconds(read):
+        start = time.process_time()
+        with suppress(AsyncRunsError):
+            read(body)
+        return time.process_time() - start
+
+    for read in (lambda data: decode(data, Run), lambda data: decode_page(data, Run), split_page, check_told_once):
+        assert seconds(read) < 2
+    for read in (decode_plain, is_cut_short, lambda data: peek_cursor(data, "last_id")):
+        assert seconds(read) < 1
+
+
 class TestSplitPage:
     """`split_page`: bytes as sent."""
+
+    def test_what_lies_inside_is_json(self):
+        """Its grammar and its UTF-8 are checked, and nothing else: not how large a number is, nor a key told twice."""
+        kept = b'{"id": "run_1", "n": 1e999, "m": %b, "a": 1, "a": 2, "s": "\\ud83d\\ude00\\u0000"}' % (b"9" * 5000)
+        page, ids = split_page(b'{"data": [%b]}' % kept)
+        assert (page.data, list(ids)) == ((kept,), ["run_1"])
+        for wrong in (
+            b"NaN",
+            b"-Infinity",
+            b"01",
+            b"1.",
+            b"+1",
+            b'"\\ud800"',
+            b'"\xed\xa0\x80"',
+            b'"\xff"',
+            b'"a\nb"',
+            b"[1,]",
+        ):
+            with pytest.raises(DecodeError):
+                split_page(b'{"data": [{"id": "run_1", "n": %b}]}' % wrong)
+
+    @pytest.mark.parametrize(
+        ("item", "id"), [(b'{"id": "a", "id": "b"}', "a"), (b'{"x": 1, "id": "a", "id": "b"}', "b")]
+    )
+    def test_an_id_told_twice(self, item, id):
+        """The walk goes by the first where an item begins with it, else by the last; the bytes keep both."""
+        page, ids = split_page(b'{"data": [%b]}' % item)
+        assert (page.data, list(ids)) == ((item,), [id])
+
+    @given(position=st.integers(0, 5000), put=st.binary(max_size=3), cut=st.integers(0, 4))
+    def test_damaged_items_are_json_or_refused(self, position, put, cut):
+        """What is given as an item, any other reader of JSON in UTF-8 can read."""
+        whole = page_of(RUN | {"odd": [1.5e3, -0.0, "é\n\u2028😀", True]}, STEP)
+        at = position % len(whole)
+        damaged = whole[:at] + put + whole[at + cut :]
+        with suppress(AsyncRunsError):
+            for blob in split_page(damaged)[0].data:
+                json.loads(blob.decode("utf-8"), parse_constant=pytest.fail, parse_int=str)
 
     def test_gives_the_bytes_exactly_as_sent(self):
         """With odd spaces, escapes, field order, and numbers that no parser would write again."""
@@ -551,6 +793,11 @@ class TestPeekCursor:
         page = {"object": "list", "data": [RUN] * 3, **tail}
         for indent in (None, 2):
             assert peek_cursor(json.dumps(page, indent=indent).encode(), name) == guess
+
+    def test_looks_at_the_tail_alone(self):
+        """What an item far from the end says of itself is no cursor, and a large page takes no longer than a small."""
+        page = page_of(RUN | {"has_more": True, "last_id": "b"}, RUN)
+        assert peek_cursor(page, "last_id") is None
 
     @given(st.binary(max_size=500), st.sampled_from(["first_id", "last_id"]))
     def test_takes_any_bytes(self, body, name):

@@ -147,6 +147,8 @@ class TestParseRetryAfter:
             ({"retry-after-ms": "300"}, 0.3),
             ({"retry-after-ms": "300", "retry-after": "9"}, 0.3),
             ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+            ({"retry-after": "31622400"}, 31_622_400.0),
+            ({"retry-after": "31622401"}, None),
             ({"retry-after": "999999999999"}, None),
             *(
                 ({"retry-after": text}, None)

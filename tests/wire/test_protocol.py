@@ -1,5 +1,8 @@
 """The rules of the wire: which ids may stand in a URL, where requests may go, and what an answer means."""
 
+from contextlib import suppress
+from string import ascii_letters, digits
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +94,16 @@ class TestIds:
             check_id("run_id", value)
         assert isinstance(caught.value, ValueError)
         assert len(str(caught.value)) < 220
+
+    @pytest.mark.parametrize("place", ["first", "inside", "last"])
+    def test_each_character(self, place):
+        """Letters, digits, and between them `.`, `_`, `~` and `-`: nothing else, and no escape of anything else."""
+        before, after = {"first": ("", "x"), "inside": ("x", "x"), "last": ("x", "")}[place]
+        taken = set()
+        for code in [*range(0x300), 0x0660, 0x202E, 0x2028, 0xD800, 0xFF0F, 0xFF21, 0x1D7CF]:
+            with suppress(InvalidIdError):
+                taken.add(check_id("run_id", before + chr(code) + after)[len(before)])
+        assert taken == set(ascii_letters + digits + ("" if place == "first" else "._~-"))
 
     @given(st.text())
     def test_any_text_is_refused_or_stays_one_segment(self, text):
@@ -214,6 +227,11 @@ class TestJudge:
         answer = Answer(status=200, headers=headers, body=b' {"id": "x"}')
         assert judge(answer, now=0.0, redact=str) is None
         assert not looks_like_json(answer)
+
+    @pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"1"])
+    def test_only_an_object_is(self, body):
+        """Of other text nobody can tell whether it was meant as JSON."""
+        assert type(judged(200, body, {"content-type": "text/plain"})) is UnexpectedContentError
 
     @pytest.mark.parametrize("body", [b"", b" \r\n"])
     def test_an_empty_body_is_no_object(self, body):

@@ -2,7 +2,10 @@
 
 import base64
 import copy
+import html
+import json
 import pickle
+import re
 import string
 import traceback
 from urllib.parse import quote
@@ -70,9 +73,13 @@ def test_refuses_what_is_no_string(value):
     after=st.text(string.ascii_letters, max_size=5),
 )
 def test_redacted_text_holds_no_form_of_the_key(key, before, after):
-    """Plain, percent-encoded and base64: whichever a server echoes is replaced, and what stands around it stays."""
+    """Plain, or as JSON, HTML, a URL or base64 write it: whichever a server echoes is replaced."""
     encoded = base64.b64encode(key.encode()).decode()
-    for form in (key, quote(key, safe=""), encoded, encoded.rstrip("=")):
+    urlsafe = base64.urlsafe_b64encode(key.encode()).decode()
+    written = json.dumps(key)[1:-1]
+    forms = [key, written, written.replace("/", "\\/"), repr(key)[1:-1], html.escape(key)]
+    forms += [quote(key, safe=""), quote(key), re.sub("%..", lambda escape: escape[0].lower(), quote(key, safe=""))]
+    for form in (*forms, encoded, encoded.rstrip("="), urlsafe, urlsafe.rstrip("=")):
         shown = Secret(key).redact(f"{before} {form} {after}")
         assert form not in shown.replace(REDACTED, "")
         assert REDACTED in shown
