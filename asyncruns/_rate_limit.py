@@ -11,15 +11,18 @@ _UNTOLD_WAIT = 1.0
 _LONGEST_WAIT = 900.0
 _FIRST_GAP, _LONGEST_GAP = 0.05, 5.0
 _WIDER, _NARROWER = 2.0, 0.98
+_COUNT = re.compile(r"[0-9]{1,9}")
 _RESET = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?")
 
 
 class RateLimit:
     """How many requests a minute a session sends; pass one object to several sessions and they share it.
 
-    Requests take turns. After a 429, and when `x-ratelimit-remaining-requests` says that none is left, everybody
-    waits as long as the server asks, and turns then come at wider intervals, which narrow again with success.
-    Waiting for the first turn of a call does not count against the call's timeout.
+    Requests take turns. After a 429 everybody waits as long as the server asks, and turns then come at wider
+    intervals, which narrow again with success. So that it seldom comes to that, the server's `x-ratelimit-*-requests`
+    are heeded: once half of its limit is used up, what remains is spread over the time until the limit is whole
+    again, and when nothing remains, everybody waits for that moment. Waiting for the first turn of a call does not
+    count against the call's timeout.
 
     Args:
         requests_per_minute: Most requests a minute, evenly spread. None: as many as the server takes.
@@ -38,10 +41,17 @@ class RateLimit:
             raise ConfigurationError("requests_per_minute must be a number above 0, or None.")
         self._smallest_gap = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
         self._gap = self._smallest_gap
+        self._told_gap = 0.0
         self._next = 0.0
         self.refusals = 0
         self.closed_until = 0.0
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    @property
+    def pace(self) -> float | None:
+        """How many requests a minute may be sent at present; None for as many as come."""
+        gap = max(self._gap, self._told_gap)
+        return 60.0 / gap if gap else None
 
     async def turn(self) -> None:
         """Return when the next request may be sent."""
@@ -49,7 +59,7 @@ class RateLimit:
         while True:
             closed = self.closed_until
             at = max(loop.time(), self._next)
-            self._next = at + self._gap
+            self._next = at + max(self._gap, self._told_gap)
             if at > loop.time():
                 await self.sleep(at - loop.time())
             if self.closed_until == closed:
@@ -60,12 +70,17 @@ class RateLimit:
         if status == 429:
             self.refusals += 1
             asked = parse_retry_after(headers, now)
-            self._gap = max(self._smallest_gap, min(_LONGEST_GAP, max(_FIRST_GAP, self._gap * _WIDER)))
+            if asyncio.get_running_loop().time() >= self.closed_until:  # The first of those under way together.
+                self._gap = max(self._smallest_gap, min(_LONGEST_GAP, max(_FIRST_GAP, self._gap * _WIDER)))
             self._close(_UNTOLD_WAIT if asked is None else asked)
             return
         self._gap = max(self._smallest_gap, self._gap * _NARROWER if self._gap > _FIRST_GAP / 2 else 0.0)
-        if headers.get("x-ratelimit-remaining-requests", "").strip() == "0":
-            self._close(parse_reset(headers.get("x-ratelimit-reset-requests", "")) or 0.0)
+        remaining, reset = _count(headers, "remaining"), parse_reset(headers.get("x-ratelimit-reset-requests", ""))
+        if remaining is None or reset is None:
+            return
+        if remaining == 0:
+            self._close(reset)
+        self._told_gap = min(_LONGEST_WAIT, spread(_count(headers, "limit"), remaining, reset))
 
     def _close(self, seconds: float) -> None:
         until = asyncio.get_running_loop().time() + min(seconds, _LONGEST_WAIT)
@@ -73,9 +88,34 @@ class RateLimit:
             self.closed_until = self._next = until
 
 
+def spread(limit: int | None, remaining: int, reset: float) -> float:
+    """Return the interval at which requests may be sent, in seconds; 0 for as many as come.
+
+    Servers limit in two ways, and do not say which. In one, the requests of a window are counted, and *reset* is its
+    end: what remains then just lasts. In the other, used requests come back one by one, and *reset* is when all of
+    them are back: the interval is then that at which they come back once half of them are used, and longer below, so
+    that about half remains. Neither way depends on whether the limit is one of a minute or of a day.
+
+    Args:
+        limit: Most requests. None: it is not said.
+        remaining: How many of them may still be sent.
+        reset: Seconds until all of them may be sent again.
+    """
+    if remaining == 0 or (limit is not None and remaining > limit / 2):
+        return 0.0
+    return reset / remaining
+
+
+def _count(headers: Mapping[str, str], name: str) -> int | None:
+    text = headers.get(f"x-ratelimit-{name}-requests", "").strip()
+    return int(text) if _COUNT.fullmatch(text) else None
+
+
 def parse_reset(text: str) -> float | None:
-    """Read a Go duration such as `6m0s` or `76ms` in seconds; None for anything else."""
+    """Read a Go duration such as `6m0s` or `76ms`, or plain seconds, in seconds; None for anything else."""
     text = text.strip()
+    if _COUNT.fullmatch(text):
+        return float(text)
     found = _RESET.fullmatch(text) if text else None
     if found is None:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from asyncruns import ConfigurationError, RateLimit, RetryPolicy
-from asyncruns._rate_limit import parse_reset
+from asyncruns._rate_limit import parse_reset, spread
 
 RUN = {"id": "run_1", "thread_id": "thread_1", "status": "completed", "created_at": 1}
 
@@ -69,15 +69,27 @@ async def test_intervals_widen_and_narrow(clocked: Callable[[RateLimit], Clock])
     clock = clocked(limit)
     for _ in range(4):
         limit.note(429, {}, 0.0)
+        await limit.turn()
     await limit.turn()
-    await limit.turn()
-    assert clock.naps == [1.0, pytest.approx(0.4)]
+    assert clock.naps == [1.0, 1.0, 1.0, 1.0, pytest.approx(0.4)]
     for _ in range(200):
         limit.note(200, {}, 0.0)
     await limit.turn()
     clock.naps.clear()
     await limit.turn()
     assert clock.naps == []
+
+
+async def test_refusals_of_one_moment_count_once(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Of forty requests under way that are all refused, one widens the interval: they were sent before it was known."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    for _ in range(40):
+        limit.note(429, {"retry-after": "2"}, 0.0)
+    await limit.turn()
+    await limit.turn()
+    assert clock.naps == [2.0, pytest.approx(0.05)]
+    assert limit.refusals == 40
 
 
 async def test_nothing_left_waits_for_the_reset(clocked: Callable[[RateLimit], Clock]) -> None:
@@ -91,6 +103,79 @@ async def test_nothing_left_waits_for_the_reset(clocked: Callable[[RateLimit], C
     limit.note(200, {**headers, "x-ratelimit-reset-requests": "later"}, 0.0)
     await limit.turn()
     assert clock.naps == [90.0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "gap"),
+    [
+        (60, 59, 1.0, 0.0),  # Hardly anything is used.
+        (60, 31, 29.0, 0.0),
+        (60, 30, 30.0, 1.0),  # Half of it: one a second is what comes back.
+        (60, 10, 50.0, 5.0),
+        (10_000, 2_000, 69_120.0, 34.56),  # The limit of a day.
+        (None, 20, 10.0, 0.5),
+        (60, 0, 60.0, 0.0),  # Everybody waits for the reset anyway.
+    ],
+)
+def test_remaining_requests_are_spread(limit: int | None, remaining: int, reset: float, gap: float) -> None:
+    """Once half of the limit is used, what remains is spread over the time until the reset."""
+    assert spread(limit, remaining, reset) == pytest.approx(gap)
+
+
+class Bucket:
+    """A server that refuses: a minute's window, or requests that come back one by one."""
+
+    def __init__(self, limit: int, *, window: bool) -> None:
+        self.limit = limit
+        self.remaining = float(limit)
+        self.window = window
+        self.at = 1000.0
+        self.refused = 0
+
+    def answer(self, now: float) -> tuple[int, dict[str, str]]:
+        """Take a request in at *now* and answer with status and headers."""
+        if self.window:
+            self.remaining = self.limit if now // 60 > self.at // 60 else self.remaining
+        else:
+            self.remaining = min(self.limit, self.remaining + (now - self.at) * self.limit / 60)
+        self.at = now
+        if self.remaining < 1:
+            self.refused += 1
+            return 429, {"retry-after": "1"}
+        self.remaining -= 1
+        reset = 60 - now % 60 if self.window else (self.limit - self.remaining) * 60 / self.limit
+        told = {"limit": str(self.limit), "remaining": str(int(self.remaining)), "reset": f"{reset:.3f}s"}
+        return 200, {f"x-ratelimit-{name}-requests": value for name, value in told.items()}
+
+
+@pytest.mark.parametrize("window", [True, False], ids=["window", "bucket"])
+@pytest.mark.parametrize("limit", [10, 60, 600])
+async def test_slows_down_before_it_is_refused(clocked: Callable[[RateLimit], Clock], limit: int, window: bool) -> None:
+    """Against a server that counts either way, ten minutes of requests use most of its limit and none is refused."""
+    ours, server = RateLimit(), Bucket(limit, window=window)
+    clock, sent = clocked(ours), 0
+    while clock.now < 1600:
+        await ours.turn()
+        clock.now += 0.005
+        status, headers = server.answer(clock.now)
+        ours.note(status, headers, 0.0)
+        sent += status == 200
+    assert server.refused == 0
+    assert sent > 0.85 * 10 * limit
+
+
+async def test_pace_is_told(clocked: Callable[[RateLimit], Clock]) -> None:
+    """The present pace is that of the number given, or slower where the server's headers ask for it."""
+    limit = RateLimit(120)
+    clocked(limit)
+    assert (limit.pace, RateLimit().pace) == (120.0, None)
+    told = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "20"}
+    limit.note(200, {**told, "x-ratelimit-reset-requests": "40s"}, 0.0)
+    assert limit.pace == 30.0
+    limit.note(200, {**told, "x-ratelimit-remaining-requests": "-1"}, 0.0)
+    assert limit.pace == 30.0
+    limit.note(200, {**told, "x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "1"}, 0.0)
+    assert limit.pace == 120.0
 
 
 async def test_refusal_reaches_those_who_already_wait(clocked: Callable[[RateLimit], Clock]) -> None:
@@ -118,7 +203,16 @@ def test_wrong_numbers_are_refused(wrong: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("6m0s", 360.0), ("76ms", 0.076), ("1s", 1.0), ("1h2m3s", 3723.0), ("", None), ("soon", None), ("1.5s", 1.5)],
+    [
+        ("6m0s", 360.0),
+        ("76ms", 0.076),
+        ("1s", 1.0),
+        ("1h2m3s", 3723.0),
+        ("", None),
+        ("soon", None),
+        ("1.5s", 1.5),
+        ("12", 12.0),
+    ],
 )
 def test_reset_is_a_go_duration(text: str, seconds: float | None) -> None:
     """The reset is read as servers write it, and anything else counts as not said."""
