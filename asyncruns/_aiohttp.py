@@ -87,6 +87,9 @@ class LiveAnswer:
 
     def __init__(self, response: aiohttp.ClientResponse, request: Request, on_close: Callable[[], None]) -> None:
         self._response: aiohttp.ClientResponse | None = response
+        # Without length or chunks, aiohttp takes a reset of the connection for the end; its protocol knows better.
+        is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
+        self._unframed = None if is_framed else response._protocol  # noqa: SLF001  # an ended answer names no connection
         self._on_close = on_close
         self._where = f"{request.method} {request.target}"
         self._unpacker = Unpacker(response.headers.get("content-encoding", "").strip().lower())
@@ -111,9 +114,11 @@ class LiveAnswer:
                 raise
             lost = ConnectionLost(f"{self._where}: the connection ended while nobody read.")
         else:
-            if not data:
+            if data:
+                return data
+            if self._unframed is None or not isinstance(self._unframed.exception(), aiohttp.ClientOSError):
                 raise StopAsyncIteration
-            return data
+            lost = ConnectionLost(f"{self._where}: the connection was reset.")
         raise lost
 
     @property

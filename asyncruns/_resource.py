@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import attrs
 
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
+from asyncruns._pacing import judge_status
 from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, Read, check_count, check_limit, check_order
 from asyncruns._protocol import Answer, Request, check_cursor, check_identity, check_seconds, path, with_query
-from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
+from asyncruns._stream import LiveBytes, OnInterrupt, RunStream, Subject
 from asyncruns._transport import Transport
 from asyncruns._waiting import Deadline, Waiter, rests
 from asyncruns.errors import (
@@ -18,8 +19,10 @@ from asyncruns.errors import (
     DeadlineExceeded,
     ProtocolError,
     RunCreationUnknown,
-    ServerError,
+    StatusError,
     TruncatedBodyError,
+    UnexpectedContentError,
+    UnexpectedRedirectError,
 )
 from asyncruns.models import Page, Run
 
@@ -77,31 +80,38 @@ class Resource:
         timeout: float | None,
         idle_timeout: float,
         on_interrupt: OnInterrupt,
-        creates_on: str | None = "",
+        subject: Subject,
+        is_enough: Callable[[Run], bool] = rests,
     ) -> RunStream:
-        """Return a stream over the answer to *body*; *creates_on* is the thread a run is created on (empty: none)."""
+        """Return a stream over the answer to *body*, which creates a run unless *subject* has one.
+
+        Where the stream is gone, the run is read until *is_enough*.
+        """
         request = Request(method="POST", target=target, body=encode({**body, "stream": True}))
 
         async def open() -> LiveBytes:
             try:
                 return await self._transport.stream(request, timeout=timeout)
+            except UnexpectedContentError:  # It says by itself that the run may have been created.
+                raise
             except AsyncRunsError as error:
-                unknown = None if creates_on == "" else creation_unknown(error, creates_on)
+                unknown = None if subject.run_id else creation_unknown(error, subject.thread_id)
                 if unknown is None:
                     raise
                 raise unknown from error
 
+        async def settle(thread_id: str, run_id: str) -> Run:
+            return await self._waiter(thread_id, run_id).rest(Deadline(_SETTLE_SECONDS), is_enough)
+
+        subject.is_checked = self._checks_identity
         return RunStream(
             open,
-            self._settle,
+            settle,
             self._transport.redacted,
+            subject=subject,
             idle_timeout=check_seconds("idle_timeout", idle_timeout),
             on_interrupt=on_interrupt,
         )
-
-    async def _settle(self, run: Run) -> Run:
-        """Read a run whose stream is gone until it rests."""
-        return await self._waiter(run.thread_id, run.id).rest(Deadline(_SETTLE_SECONDS), rests)
 
     def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
         request = _get(path(RUN, thread_id=thread_id, run_id=run_id))
@@ -221,8 +231,18 @@ def with_request_key(metadata: Mapping[str, str] | None, request_key: str) -> di
 
 
 def is_ambiguous(error: AsyncRunsError) -> bool:
-    """Whether the request that ended in *error* may have been carried out."""
-    return isinstance(error, ConnectionLost | TruncatedBodyError | DeadlineExceeded | ServerError)
+    """Whether the request that ended in *error* may have been carried out.
+
+    So may one that was answered with a yes of no use. That includes an error object under status 200: whatever sent it
+    on has dropped the status that would tell a refusal from a failure. A redirect says that nothing was begun.
+    """
+    if isinstance(error, StatusError):
+        began, _ = judge_status(error.status, error.code, {})
+        return began
+    if isinstance(error, DeadlineExceeded):
+        return error.attempts > 0
+    is_of_no_use = isinstance(error, ProtocolError) and not isinstance(error, UnexpectedRedirectError)
+    return is_of_no_use or isinstance(error, ConnectionLost | TruncatedBodyError)
 
 
 def creation_unknown(

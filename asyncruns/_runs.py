@@ -16,7 +16,7 @@ from asyncruns._resource import (
     is_ambiguous,
     with_request_key,
 )
-from asyncruns._stream import OnInterrupt, RunStream
+from asyncruns._stream import OnInterrupt, RunStream, Subject
 from asyncruns._waiting import Deadline, Waited, as_they_rest, is_terminal, rests
 from asyncruns.errors import (
     ActiveRunError,
@@ -26,7 +26,6 @@ from asyncruns.errors import (
     ProtocolError,
     StreamInterrupted,
     StreamServerError,
-    UnexpectedContentError,
     WaitTimeout,
 )
 from asyncruns.models import RequiredToolCall, Run, RunStatus, StreamEvent
@@ -84,8 +83,8 @@ class Runs(Resource):
 
         Raises:
             ActiveRunError: The thread already has an active run; `run_id` names it.
-            RunCreationUnknown: The run may or may not exist: the answer was lost, or the server failed over it, and
-                no run with the key was found, or no key was given.
+            RunCreationUnknown: The run may or may not exist: the answer was lost or of no use, or the server failed
+                over it, and no run with the key was found, or no key was given. The cause tells which.
             TypeError: A keyword is unknown or missing.
             ValueError: A value is beyond a documented limit, or has no JSON form.
         """
@@ -182,11 +181,11 @@ class Runs(Resource):
         Raises:
             RunCreationUnknown: On entering: the run may or may not exist.
             UnexpectedContentError: On entering: the server answered with something other than a stream. Some servers
-                ignore the wish for one, and the run was created.
+                ignore the wish for one, and the run was created: list the newest runs to see.
             ValueError: `on_interrupt` or `idle_timeout` is none of the above.
         """
         target, body = _creation(thread_id, params, None)
-        return self._live(target, body, timeout, idle_timeout, on_interrupt, creates_on=thread_id)
+        return self._live(target, body, timeout, idle_timeout, on_interrupt, Subject(thread_id))
 
     def stream_tool_outputs(
         self,
@@ -203,7 +202,16 @@ class Runs(Resource):
         Arguments and errors as `stream` and `submit_tool_outputs`.
         """
         target, body = _outputs(thread_id, run_id, tool_outputs)
-        return self._live(target, body, timeout, idle_timeout, on_interrupt)
+        has_them = _has(tool_outputs)
+        return self._live(
+            target,
+            body,
+            timeout,
+            idle_timeout,
+            on_interrupt,
+            Subject(thread_id, run_id),
+            lambda run: rests(run) and has_them(run),
+        )
 
     async def retrieve(self, thread_id: str, run_id: str, *, timeout: float | None = None) -> Run:
         """Return a run as it is now (API page: Retrieve run)."""
@@ -263,12 +271,7 @@ class Runs(Resource):
             BadRequestError: The run does not wait for outputs (any more), or one is missing or unknown.
         """
         target, body = _outputs(thread_id, run_id, tool_outputs)
-        asked = {output["tool_call_id"] for output in tool_outputs}
-
-        def has_them(run: Run) -> bool:
-            return asked.isdisjoint(call.id for call in _asked(run))
-
-        return await self._settled(thread_id, run_id, target, body, timeout, has_them)
+        return await self._settled(thread_id, run_id, target, body, timeout, _has(tool_outputs))
 
     async def _settled(
         self,
@@ -293,7 +296,7 @@ class Runs(Resource):
             run = await self.retrieve(thread_id, run_id, timeout=deadline.left())
             if is_done(run):
                 return run
-            if isinstance(lost, BadRequestError) or deadline.is_over:
+            if isinstance(lost, BadRequestError | ProtocolError) or deadline.is_over:
                 break
         raise lost
 
@@ -440,7 +443,7 @@ class Runs(Resource):
             try:
                 await stack.enter_async_context(stream)
             except AsyncRunsError as error:
-                if is_ambiguous(error) or isinstance(error, UnexpectedContentError):
+                if is_ambiguous(error):
                     return False
                 raise
             with suppress(StreamInterrupted, StreamServerError, ProtocolError):  # Reading the run tells the rest.
@@ -476,6 +479,12 @@ def _outputs(thread_id: str, run_id: str, tool_outputs: Sequence[ToolOutput]) ->
         check_params(output, ToolOutput)
     target = path(f"{RUN}/submit_tool_outputs", thread_id=thread_id, run_id=run_id)
     return target, {"tool_outputs": list(tool_outputs)}
+
+
+def _has(tool_outputs: Sequence[ToolOutput]) -> Callable[[Run], bool]:
+    """Return the test whether a run waits for none of *tool_outputs* any more."""
+    given = {output["tool_call_id"] for output in tool_outputs}
+    return lambda run: given.isdisjoint(call.id for call in _asked(run))
 
 
 def _asked(run: Run) -> tuple[RequiredToolCall, ...]:

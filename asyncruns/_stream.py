@@ -5,12 +5,15 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Literal, Protocol, Self
 
+import attrs
+
 from asyncruns import models as m
 from asyncruns._events import Snapshot, decode_event, plain_delta
 from asyncruns._sse import ServerSentEvent, SSEDecoder
 from asyncruns.errors import (
     AsyncRunsError,
     ConfigurationError,
+    IdentityMismatchError,
     ProtocolError,
     StreamInterrupted,
     StreamServerError,
@@ -32,13 +35,53 @@ class LiveBytes(Protocol):
 
 Open = Callable[[], Awaitable[LiveBytes]]
 """Sends the request, and gives the answer once it has begun."""
-Settle = Callable[[m.Run], Awaitable[m.Run]]
-"""Reads a run until it rests."""
+Settle = Callable[[str, str], Awaitable[m.Run]]
+"""Reads a run, named by its thread's id and its own, until it rests."""
 Redact = Callable[[AsyncRunsError], AsyncRunsError]
 """Takes the key out of an error, should the server have echoed it."""
 
 _LINGER = 1.0
 """Seconds that a stream may take to say `done` after the run has come to rest."""
+
+
+@attrs.define
+class Subject:
+    """What a stream is about: as asked for, else as the first event that names it tells.
+
+    Attributes:
+        thread_id: The thread. None: not known yet.
+        run_id: The run. None: not known yet.
+        is_checked: Whether an event about another one is an error.
+    """
+
+    thread_id: str | None = None
+    run_id: str | None = None
+    is_checked: bool = True
+
+    def note(self, event: m.StreamEvent) -> None:
+        """Take what *event* tells of thread and run; raise `IdentityMismatchError` if they are others."""
+        match event:
+            case m.MessageDeltaEvent() | m.RunStepDeltaEvent():  # They name neither.
+                return
+            case m.RunEvent(run=run):
+                self._note("thread_id", run.thread_id)
+                self._note("run_id", run.id)
+            case m.RunStepEvent(step=m.RunStep() as made) | m.MessageEvent(message=m.Message() as made):
+                self._note("thread_id", made.thread_id)
+                self._note("run_id", made.run_id)
+            case m.ThreadCreatedEvent(thread=thread):
+                self._note("thread_id", thread.id)
+
+    def _note(self, name: str, told: str | None) -> None:
+        known = getattr(self, name)
+        if known is None:
+            setattr(self, name, told)
+        elif self.is_checked and told not in (None, known):
+            raise IdentityMismatchError(
+                f"The stream tells of another {name}. A gateway that rewrites ids needs check_identity=False.",
+                expected=known,
+                got=told,
+            )
 
 
 class RunStream:
@@ -54,13 +97,21 @@ class RunStream:
     """
 
     def __init__(
-        self, open: Open, settle: Settle, redact: Redact, *, idle_timeout: float, on_interrupt: OnInterrupt
+        self,
+        open: Open,
+        settle: Settle,
+        redact: Redact,
+        *,
+        subject: Subject,
+        idle_timeout: float,
+        on_interrupt: OnInterrupt,
     ) -> None:
         if on_interrupt not in ("raise", "poll"):
             raise ValueError(f"on_interrupt must be 'raise' or 'poll', not {on_interrupt!r}.")
         self._open = open
         self._settle = settle
         self._redact = redact
+        self._subject = subject
         self._idle_timeout = idle_timeout
         self._on_interrupt = on_interrupt
         self._is_entered = False
@@ -70,6 +121,7 @@ class RunStream:
         self._ended = False
         self._failure: AsyncRunsError | None = None
         self._last_event: str | None = None
+        self._data = b""
         self._run: m.Run | None = None
         self._thread: m.Thread | None = None
         self._messages: dict[str, Snapshot[m.Message]] = {}
@@ -118,6 +170,7 @@ class RunStream:
             StreamServerError: The server sent an `error` event.
             DecodeError: An event's data is not JSON.
             SchemaError: It is JSON of another shape.
+            IdentityMismatchError: An event is about another run or thread.
             ResponseTooLargeError: A line or an event's data exceeds 8 MiB.
         """
         if self._failure is not None:
@@ -134,8 +187,16 @@ class RunStream:
             return event
         raise self._failure
 
+    async def raw(self) -> AsyncGenerator[tuple[m.StreamEvent, bytes], None]:
+        """Yield each event with its data exactly as sent: lossless. Raises as `__anext__`."""
+        async for event in self:
+            yield event, self._data
+
     async def text_deltas(self) -> AsyncGenerator[str, None]:
-        """Yield the text of the run's messages piece by piece, and pass over all else. Raises as `__anext__`."""
+        """Yield the text of the run's messages piece by piece, and pass over all else. Raises as `__anext__`.
+
+        Where a run writes several messages, nothing marks the end of one; `messages` keeps them apart.
+        """
         async for event in self:
             if isinstance(event, m.MessageDeltaEvent) and event.delta.text:
                 yield event.delta.text
@@ -147,11 +208,10 @@ class RunStream:
         """
         async for _ in self:
             pass
-        if self._run is None:
-            raise self._interrupted("eof")
-        if not self._rests:
-            self._run = await self._settle(self._run)
-        return self._run
+        run = self._run
+        if run is None or not self._rests:
+            run = self._run = await self._settled("eof")
+        return run
 
     @property
     def _rests(self) -> bool:
@@ -166,17 +226,25 @@ class RunStream:
         self._ended = True
         if self._rests:
             return None
-        if self._on_interrupt == "poll" and self._run is not None:
-            self._run = await self._settle(self._run)
-            return None
-        raise self._interrupted(reason)
+        if self._on_interrupt == "raise":
+            raise self._interrupted(reason)
+        self._run = await self._settled(reason)
+        return None
+
+    async def _settled(self, reason: str) -> m.Run:
+        """Return the run at its rest, or raise that the stream was interrupted and no run is known."""
+        thread_id, run_id = self._subject.thread_id, self._subject.run_id
+        if thread_id is None or run_id is None:
+            raise self._redact(self._interrupted(reason))
+        return await self._settle(thread_id, run_id)
 
     def _taken(self, raw: ServerSentEvent) -> m.StreamEvent:
-        event = decode_event(raw, None if self._run is None else self._run.thread_id)
+        event = decode_event(raw, self._subject.thread_id)
         if isinstance(event, m.ErrorEvent):
-            raise StreamServerError(event.message, code=event.code, run_id=None if self._run is None else self._run.id)
+            raise StreamServerError(event.message, code=event.code, run_id=self._subject.run_id)
+        self._subject.note(event)
         self._note(event, raw.data)
-        self._last_event = event.name
+        self._last_event, self._data = event.name, raw.data
         if isinstance(event, m.DoneEvent):
             self._ended = True
         return event
@@ -217,19 +285,19 @@ class RunStream:
     def _message(self, id: str) -> Snapshot[m.Message]:
         """Return the message's snapshot; one whose beginning was missed starts empty."""
         if id not in self._messages:
-            base = {"id": id, "thread_id": self._run.thread_id if self._run else "", "role": "assistant"}
+            base = {"id": id, "thread_id": self._subject.thread_id or "", "role": "assistant"}
             self._messages[id] = Snapshot(m.Message, base)
         return self._messages[id]
 
     def _step(self, id: str) -> Snapshot[m.RunStep]:
         if id not in self._steps:
-            run_id, thread_id = (self._run.id, self._run.thread_id) if self._run else ("", "")
+            run_id, thread_id = self._subject.run_id or "", self._subject.thread_id or ""
             base = {"id": id, "run_id": run_id, "thread_id": thread_id, "type": "", "status": "in_progress"}
             self._steps[id] = Snapshot(m.RunStep, base | {"step_details": {}})
         return self._steps[id]
 
     def _interrupted(self, reason: str) -> StreamInterrupted:
-        run_id = None if self._run is None else self._run.id
+        run_id = self._subject.run_id
         where = f"Run {run_id} may go on: read it, or wait for it." if run_id else "It never named its run."
         return StreamInterrupted(
             f"The stream ended without an end ({reason}) after {self._last_event or 'no event'}. {where}",

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import path
 from asyncruns._resource import Resource, check_params, creation_unknown, with_request_key
-from asyncruns._stream import OnInterrupt, RunStream
+from asyncruns._stream import OnInterrupt, RunStream, Subject
 from asyncruns._transport import Transport
 from asyncruns.errors import AsyncRunsError
 from asyncruns.models import Run, Thread, ThreadDeleted
@@ -80,7 +80,8 @@ class Threads(Resource):
             **params: See `ThreadCreateAndRunParams`; `assistant_id` is required.
 
         Raises:
-            RunCreationUnknown: The run may or may not exist: the answer was lost, or the server failed over it.
+            RunCreationUnknown: The run may or may not exist: the answer was lost or of no use, or the server failed
+                over it. The cause tells which.
         """
         check_params(params, ThreadCreateAndRunParams)
         if request_key is not None:
@@ -109,7 +110,7 @@ class Threads(Resource):
         Arguments and errors as `runs.stream`.
         """
         check_params(params, ThreadCreateAndRunParams)
-        return self._live("/threads/runs", params, timeout, idle_timeout, on_interrupt, creates_on=None)
+        return self._live("/threads/runs", params, timeout, idle_timeout, on_interrupt, Subject())
 
 
 def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

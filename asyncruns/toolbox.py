@@ -249,18 +249,23 @@ def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 def _schema(name: str, parameters: Mapping[str, tuple[Any, Any]], texts: Mapping[str, str]) -> dict[str, Any]:
     """Return the JSON schema of the arguments, by msgspec's rules for types."""
+    defaults = {key: default for key, (_, default) in parameters.items() if default is not _NO_VALUE}
+    # msgspec takes no list for a default, as Python does; what it must know is only that there is one.
     columns: list[Any] = [
-        (key, hint) if default is _NO_VALUE else (key, hint, default) for key, (hint, default) in parameters.items()
+        (key, hint, None) if key in defaults else (key, hint) for key, (hint, _) in parameters.items()
     ]
     try:
         struct = msgspec.defstruct("Arguments", columns, kw_only=True, forbid_unknown_fields=True)
         (whole,), parts = msgspec.json.schema_components([struct], ref_template="#/$defs/{name}")
         for hint, _ in parameters.values():
             _CONVERTER.get_structure_hook(hint)
+        plain = msgspec.json.decode(msgspec.json.encode(defaults))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The parameters of {name!r} cannot be described: {error}") from None
     schema: dict[str, Any] = parts.pop(whole["$ref"].removeprefix("#/$defs/"))
     schema.pop("title", None)
+    for key, default in plain.items():
+        schema["properties"][key]["default"] = default
     for key, text in texts.items():
         if key in schema["properties"]:
             schema["properties"][key]["description"] = text

@@ -4,11 +4,13 @@ import asyncio
 import sys
 
 import attrs
+import msgspec
 from rich.text import Text
 
 import asyncruns
 from asyncruns import (
     ContentDelta,
+    DoneEvent,
     FunctionToolCall,
     MessageDeltaEvent,
     RefusalDelta,
@@ -21,8 +23,8 @@ from asyncruns import (
     TextDelta,
     ToolCall,
     ToolCallsStepDetails,
+    UnknownEvent,
 )
-from asyncruns._shapes import unstructure
 from asyncruns.cli import _output
 from asyncruns.cli._output import cell, count, span, status_cell
 
@@ -35,11 +37,14 @@ async def watch(
         await session.messages.create(thread_id, role="user", content=message)
     stream = session.runs.stream(thread_id, assistant_id=assistant_id)
     screen = Screen()
-    show = screen.show if _output.for_people(as_json) else _write_event
+    for_people = _output.for_people(as_json)
     try:
         async with stream:
-            async for event in stream:
-                show(event)
+            async for event, data in stream.raw():
+                if for_people:
+                    screen.show(event)
+                else:
+                    _write_event(event, data)
                 sys.stdout.flush()
             return await stream.final_run()
     except asyncio.CancelledError:
@@ -121,10 +126,15 @@ def _sum(run: Run) -> list[Text]:
     return [cell(text) for text in (span(run.duration), tokens and f"{tokens} tokens") if text]
 
 
-def _write_event(event: StreamEvent) -> None:
-    """Print an event as one line of JSON: its name, and its data in the wire's shape."""
-    [*data] = [value for name, value in unstructure(event).items() if name != "name"]
-    _output.write_json({"event": event.name, "data": data[0] if data else None})
+def _write_event(event: StreamEvent, data: bytes) -> None:
+    """Print an event as one line of JSON: its name, and its data as sent."""
+    sent: object = msgspec.Raw(data.removeprefix(b"\xef\xbb\xbf"))
+    match event:
+        case DoneEvent():
+            sent = None
+        case UnknownEvent(data=str(text)):
+            sent = text
+    _output.write_json_bytes(msgspec.json.encode({"event": event.name, "data": sent}))
 
 
 async def _part(session: "asyncruns.Session", thread_id: str, run: Run | None) -> None:

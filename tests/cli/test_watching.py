@@ -69,6 +69,37 @@ async def test_prints_events_as_json(cli, emulator: Emulator, session: Session, 
         assert [content[0]["text"]["value"] for content in deltas] == ["One. ", "Two."]
 
 
+SENT = (
+    ("thread.run.created", '{"id": "run_1", "thread_id": "thread_1", "status": "queued", "temperature": 1.50}'),
+    (
+        "thread.run.step.delta",
+        '{"id": "step_1", "delta": {"step_details": {"tool_calls": [{"index": 0, "output": null}]}}, "new": [1.0]}',
+    ),
+    (
+        "thread.message.delta",
+        '{"id": "msg_1", "delta": {"content": [{"index": 0, "type": "text", "text": {"value": ""}}]}}',
+    ),
+    ("thread.run.dreaming", '{"depth": 1e3}'),
+    ("thread.run.completed", '\ufeff{"id": "run_1", "thread_id": "thread_1",\n"status": "completed", "tools": []}'),
+)
+
+
+async def test_events_are_printed_as_sent(cli, server) -> None:
+    """Nothing is added to what an event holds or left out of it; what is no JSON is a string, and the end is null."""
+    told = "".join(f"event: {name}\ndata: {data}\n\n".replace(",\n", ",\ndata: ") for name, data in SENT)
+    told += "event: odd\ndata: so to speak\n\ndata: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    server.raw(head + told.encode())
+    ended = await cli("runs", "watch", "thread_1", "asst_1", on=server)
+    assert (ended.code, ended.err) == (0, "")
+    plain = [data.lstrip("\ufeff").replace(", ", ",").replace(": ", ":").replace("\n", "") for _, data in SENT]
+    assert ended.lines == [
+        *(f'{{"event":"{name}","data":{data}}}' for (name, _), data in zip(SENT, plain, strict=True)),
+        '{"event":"odd","data":"so to speak"}',
+        '{"event":"done","data":null}',
+    ]
+
+
 async def test_run_that_fails(cli, emulator: Emulator, thread: str) -> None:
     """A run that fails is shown to its end, and told on stderr with exit code 1."""
     emulator.next_outcome("failed")

@@ -375,6 +375,17 @@ class TestIfActive:
         assert (await session.runs.retrieve(run.thread_id, run.id)).status == "cancelled"
         assert second.id != run.id
 
+    @pytest.mark.parametrize("status", ["completed", "failed", "expired"])
+    async def test_the_active_run_ends_by_itself(self, server, scripted_session, status):
+        """One that ended before it could be cancelled is as good as cancelled."""
+        server.reply({"error": {"message": "Thread thread_1 already has an active run run_9."}}, 400)
+        server.reply({"error": {"message": f"Cannot cancel run with status '{status}'."}}, 400)
+        server.reply(RUN | {"id": "run_9", "status": status})
+        server.reply(RUN)
+        made = await scripted_session.runs.create("thread_1", assistant_id="a", if_active="cancel")
+        assert made.id == "run_1"
+        assert [request.target.split("/")[-1] for request in server.requests] == ["runs", "cancel", "run_9", "runs"]
+
     async def test_gives_up_with_the_refusal(self, session, run):
         """When the time is up, the active run is named."""
         session._transport.sleep = asyncio.sleep
@@ -439,6 +450,23 @@ class TestLostAnswers:
         run = await scripted_session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=outputs)
         assert run.status == "queued"
         assert [request.method for request in server.requests] == ["POST", "GET"]
+
+    async def test_outputs_that_led_to_the_next_action(self, server, scripted_session):
+        """A run that by then asks for other outputs has taken these; one that asks for these has not."""
+
+        def asking(id):
+            call = {"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
+            return RUN | {"status": "requires_action", "required_action": action}
+
+        outputs = [{"tool_call_id": "call_1", "output": "x"}]
+        server.hang_up()
+        server.reply(asking("call_1"))
+        server.hang_up()
+        server.reply(asking("call_2"))
+        run = await scripted_session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=outputs)
+        assert [call.id for call in run.tool_calls] == ["call_2"]
+        assert [request.method for request in server.requests] == ["POST", "GET"] * 2
 
 
 class TestWaitAll:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +77,17 @@ def raw_events(data):
     return [(found, place + 1) for place in range(len(data)) for found in decoder.feed(data[place : place + 1])]
 
 
+def thread_of(data):
+    """Return the thread of a recorded stream."""
+    return re.search(rb'"thread_id":\s*"([^"]+)"', data)[1].decode()
+
+
+def run_of(data):
+    """Return the run of a recorded stream."""
+    told = [json.loads(raw.data) for raw, _ in raw_events(data) if raw.name.startswith("thread.run.")]
+    return next(one["id"] for one in told if one["object"] == "thread.run")
+
+
 def is_end(raw):
     """Whether an event tells that the run rests, or is the end marker."""
     kind, _, state = raw.name.rpartition(".")
@@ -98,9 +110,9 @@ async def read(stream):
 def open_stream(server, scripted_session):
     """Give the test a way to open a stream that is answered with these bytes."""
 
-    def open_one(answer, **options):
+    def open_one(answer, thread_id="thread_1", **options):
         server.raw(answer)
-        return scripted_session.runs.stream("thread_1", assistant_id="asst_1", **options)
+        return scripted_session.runs.stream(thread_id, assistant_id="asst_1", **options)
 
     return open_one
 
@@ -112,7 +124,7 @@ class TestRecorded:
     async def test_replays(self, open_stream, path):
         """Every event comes under its own name, none is unknown, and the stream ends at its end."""
         data = path.read_bytes()
-        async with open_stream(live(data)) as stream:
+        async with open_stream(live(data), thread_of(data)) as stream:
             events = [event async for event in stream]
             run = await stream.final_run()
         assert [event.name for event in events] == [raw.name for raw, _ in raw_events(data)]
@@ -136,14 +148,14 @@ class TestRecorded:
                 (live(cut, chunked=False), "eof"),
                 (live(cut, CLOSE, last=False), "lost"),
             ):
-                stream = open_stream(answer)
+                stream = open_stream(answer, thread_of(data))
                 events, error = await read(stream)
                 assert [event.name for event in events] == [raw.name for raw in told]
                 if any(map(is_end, told)):
                     assert error is None
                 else:
                     assert error.last_event == (told[-1].name if told else None)
-                    assert error.run_id == (stream.run.id if any("thread.run." in raw.name for raw in told) else None)
+                    assert error.run_id == (run_of(data) if any("thread.run." in raw.name for raw in told) else None)
                     assert error.reason == reason
 
     @pytest.mark.parametrize(
@@ -151,7 +163,8 @@ class TestRecorded:
     )
     async def test_an_example_that_is_no_json(self, payloads, open_stream, name):
         """Where a server sent what the description shows, that is a `DecodeError`."""
-        async with open_stream(live((payloads / f"{name}.sse").read_bytes())) as stream:
+        data = (payloads / f"{name}.sse").read_bytes()
+        async with open_stream(live(data), thread_of(data)) as stream:
             with pytest.raises(DecodeError):
                 await stream.final_run()
 
@@ -178,6 +191,13 @@ class TestEvents:
             assert [text async for text in stream.text_deltas()] == ["Hel", "lo"]
             assert (await stream.final_run()).status == "completed"
             assert [text async for text in stream.text_deltas()] == []
+
+    async def test_text_deltas_of_several_messages(self, open_stream):
+        """The text of all the run's messages comes in one line of pieces; the snapshots keep them apart."""
+        texts = delta_event("One", "msg_1") + delta_event("Two", "msg_2") + delta_event(" more", "msg_1")
+        async with open_stream(live(run_event("queued") + texts + run_event("completed") + DONE)) as stream:
+            assert [text async for text in stream.text_deltas()] == ["One", "Two", " more"]
+        assert [(message.id, message.text) for message in stream.messages] == [("msg_1", "One more"), ("msg_2", "Two")]
 
     async def test_snapshots(self, open_stream):
         """Run and message are as far as the events that were given, also where the `created` was missed."""
@@ -207,6 +227,23 @@ class TestEvents:
         (found,) = stream.steps
         assert (found.id, found.type, found.status) == ("step_1", "", "in_progress")
         assert found.step_details.tool_calls[0].arguments == "{}{}"
+
+    async def test_raw(self, open_stream):
+        """Each event may be had with its data exactly as sent, from wherever the stream stands to its end."""
+        odd = b'event: odd\ndata: { "a" : 1.50 ,\ndata: "b":2}\n\n'
+        async with open_stream(live(run_event("queued") + odd + run_event("completed") + DONE)) as stream:
+            await anext(stream)
+            pairs = [(event.name, data) async for event, data in stream.raw()]
+            assert [pair async for pair in stream.raw()] == []
+        completed = json.dumps({**RUN, "status": "completed"}).encode()
+        assert pairs == [("odd", b'{ "a" : 1.50 ,\n"b":2}'), ("thread.run.completed", completed), ("done", b"[DONE]")]
+        assert stream.run.status == "completed"
+
+    async def test_raw_of_a_broken_stream(self, open_stream):
+        """How a stream ended is told there too."""
+        async with open_stream(live(run_event("queued") + run_event("nothing")[:-1])) as stream:
+            with pytest.raises(StreamInterrupted):
+                [pair async for pair in stream.raw()]
 
     async def test_interrupted_iteration_goes_on(self, open_stream):
         """A second loop goes on where the first was left."""
@@ -371,6 +408,67 @@ class TestEnd:
         async with open_stream(live(b""), on_interrupt="poll") as stream:
             with pytest.raises(StreamInterrupted):
                 await stream.final_run()
+
+    async def test_polls_a_run_that_only_a_step_named(self, server, open_stream):
+        """A run is known as soon as any event names it, not only by an event of its own."""
+        step = {"id": "step_1", "run_id": "run_1", "thread_id": "thread_1", "type": "tool_calls", "status": "queued"}
+        body = event("thread.run.step.created", {**step, "step_details": {}})
+        async with open_stream(live(body)) as stream:
+            with pytest.raises(StreamInterrupted, match="Run run_1 may go on") as caught:
+                await stream.final_run()
+        assert caught.value.run_id == "run_1"
+        async with open_stream(live(body), on_interrupt="poll") as stream:
+            server.reply({**RUN, "status": "completed"})
+            assert (await stream.final_run()).status == "completed"
+        async with open_stream(live(body + DONE)) as stream:
+            server.reply({**RUN, "status": "completed"})
+            assert (await stream.final_run()).status == "completed"
+
+    @pytest.mark.parametrize("body", [b"", delta_event("Hi"), run_event("in_progress")], ids=["none", "delta", "run"])
+    async def test_polls_a_run_that_was_answered(self, server, scripted_session, naps, body):
+        """A stream of tool outputs knows its run from the start; a read that lags behind the outputs is no rest."""
+        call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        waits = {"status": "requires_action", "required_action": {"submit_tool_outputs": {"tool_calls": [call]}}}
+        outputs = [{"tool_call_id": "call_1", "output": "x"}]
+        params = {"tool_outputs": outputs, "on_interrupt": "poll"}
+        for reads in (["completed"], ["in_progress", "failed"]):
+            server.raw(live(body))
+            server.reply({**RUN, **waits})
+            for status in reads:
+                server.reply({**RUN, "status": status})
+            async with scripted_session.runs.stream_tool_outputs("thread_1", "run_1", **params) as stream:
+                assert (await stream.final_run()).status == reads[-1]
+        server.raw(live(body))
+        call["id"] = "call_2"
+        server.reply({**RUN, **waits})
+        async with scripted_session.runs.stream_tool_outputs("thread_1", "run_1", **params) as stream:
+            assert (await stream.final_run()).tool_calls[0].id == "call_2"
+
+    async def test_an_answered_run_is_named(self, server, scripted_session):
+        """Also where its stream told nothing, its end names the run; so does an error of the server's."""
+        outputs = [{"tool_call_id": "call_1", "output": "x"}]
+        for body, kind in ((b"", StreamInterrupted), (event("error", {"message": "x"}), StreamServerError)):
+            server.raw(live(body))
+            async with scripted_session.runs.stream_tool_outputs("thread_1", "run_1", tool_outputs=outputs) as stream:
+                with pytest.raises(kind) as caught:
+                    await anext(stream)
+            assert caught.value.run_id == "run_1"
+
+    async def test_a_gateway_that_rewrites_ids(self, server, open_session):
+        """There the run is read by the ids that were asked for."""
+        session = await open_session(server, check_identity=False)
+        for params, target in (({}, "/v1/threads/thread_ours/runs/run_1"), ({"run_id": "run_ours"}, "run_ours")):
+            server.raw(live(run_event("queued")))
+            server.reply({**RUN, "status": "completed"})
+            if params:
+                stream = session.runs.stream_tool_outputs(
+                    "thread_ours", params["run_id"], tool_outputs=[], on_interrupt="poll"
+                )
+            else:
+                stream = session.runs.stream("thread_ours", assistant_id="a", on_interrupt="poll")
+            async with stream:
+                assert (await stream.final_run()).status == "completed"
+            assert server.requests[-1].target.endswith(target)
 
     async def test_polling_may_fail_and_be_asked_again(self, server, open_stream):
         """When reading the run fails too, that error is told; asked again, the run is read again."""

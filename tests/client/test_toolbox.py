@@ -106,6 +106,25 @@ def dates(a: date):
     """Take a date."""
 
 
+@describes(
+    a={"type": "array", "items": STRING, "default": ["x"]},
+    b={"type": "object", "additionalProperties": INTEGER, "default": {"x": 1}},
+    c={"$ref": "#/$defs/Place", "default": {"city": "Oslo", "height": 0}},
+    d={"type": "array", "items": INTEGER, "default": [1]},
+    e={"type": "string", "format": "date", "default": "2026-01-31"},
+    f={"enum": [None, "x"], "default": None},
+)
+def defaults(
+    a: list[str] = ["x"],  # noqa: B006
+    b: dict[str, int] = {"x": 1},  # noqa: B006
+    c: Place = Place("Oslo"),
+    d: tuple[int, ...] = (1,),
+    e: date = date(2026, 1, 31),
+    f: Literal["x", None] = None,
+):
+    """Take nothing in particular."""
+
+
 @describes()
 def nothing():
     """Take nothing."""

@@ -409,9 +409,10 @@ class TestAnswers:
         with pytest.raises(DecodeError):
             await retrieve()
         assert len(server.requests) == 2
-        with pytest.raises(DecodeError):
+        with pytest.raises(RunCreationUnknown) as caught:
             await create()
         assert len(server.requests) == 3
+        assert isinstance(caught.value.__cause__, DecodeError)
 
     async def test_packed_and_cut(self, server, retrieve):
         """Its end is missing: tried again, and then told."""

@@ -132,6 +132,25 @@ class TestWaitAll:
         ended = [each.run.status async for each in small.runs.wait_all(runs, timeout=30)]
         assert ended == ["completed"] * 60
 
+    async def test_other_calls_take_their_turn(self, emulator, open_session, session):
+        """However many wait and read, a call of another kind gets the next free connection in its turn."""
+        runs = await begin(session, emulator, *[500.0] * 60)
+        small = await open_session(emulator, max_connections=2)
+        small._transport.sleep = lambda seconds: asyncio.sleep(0)
+        tasks = len(asyncio.all_tasks())
+
+        async def wait_for_all():
+            return [each async for each in small.runs.wait_all(runs, timeout=60, poll_interval=0.001)]
+
+        waiting = asyncio.ensure_future(wait_for_all())
+        await asyncio.sleep(0.05)
+        before = emulator.request_count
+        assert (await small.threads.create()).id
+        assert emulator.request_count - before <= 60 + 2 + 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await quiet(small, tasks)
+
 
 class TestCancelOnTimeout:
     """What a wait does at its end."""

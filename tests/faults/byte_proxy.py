@@ -64,7 +64,7 @@ class ByteProxy:
         upstream: asyncio.StreamWriter | None = None
         try:
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
-            await _first_done(self._carry(reader, upstream, None), self._carry(answers, writer, limit))
+            await first_done(self._carry(reader, upstream, None), self._carry(answers, writer, limit))
         except (asyncio.CancelledError, OSError):
             pass
         finally:
@@ -94,7 +94,8 @@ class ByteProxy:
             sink.transport.abort()
 
 
-async def _first_done(*work: Awaitable[None]) -> None:
+async def first_done(*work: Awaitable[None]) -> None:
+    """Carry all *work* out until the first ends, and cancel the rest."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

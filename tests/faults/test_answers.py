@@ -1,21 +1,28 @@
 """Rows 16 to 21 and 33 to 44 of the fault matrix: servers that say yes and send something else."""
 
 import asyncio
+import copy
 import gzip
 import json
+import pickle
 import traceback
 import zlib
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
 
 import pytest
 
 from asyncruns import (
+    AsyncRunsError,
+    BadRequestError,
     DecodeError,
     IdentityMismatchError,
     ProtocolError,
     ResponseTooLargeError,
     Run,
+    RunCreationUnknown,
     SchemaError,
+    ServerError,
     Session,
     UnexpectedContentError,
     WaitTimeout,
@@ -23,8 +30,9 @@ from asyncruns import (
 
 from .bodies import RUN, THREAD, page, run
 from .conftest import KEY, Bench, memory_peak
-from .script_server import answer, chunked, flood, head, reply, say
+from .script_server import Action, answer, chunked, flood, head, reply, say
 
+ErrorT = TypeVar("ErrorT", bound=AsyncRunsError)
 RUN_BYTES = json.dumps(run()).encode()
 MIB = 2**20
 
@@ -37,6 +45,21 @@ def retrieve(session: Session) -> Any:
 def create(session: Session) -> Any:
     """Return a call that creates a run."""
     return session.runs.create(THREAD, assistant_id="asst_1")
+
+
+async def fails(bench: Bench, kind: type[ErrorT], session: Session, call: Any) -> ErrorT:
+    """Return the error of exactly *kind* that *call* ends with.
+
+    Of a create it is the cause: the server said yes, so whether there is a run is unknown.
+    """
+    if call is not create:
+        return await bench.fails(kind, call(session))
+    unknown = await bench.fails(RunCreationUnknown, call(session))
+    assert (unknown.thread_id, unknown.request_key) == (THREAD, None)
+    cause = unknown.__cause__
+    assert type(cause) is kind
+    assert str(cause) in str(unknown) or len(str(unknown)) == 500
+    return cause
 
 
 def with_field(name: str, value: bytes) -> bytes:
@@ -55,7 +78,7 @@ async def test_row_16_bad_packing_of_a_get(bench: Bench, encoding: str) -> None:
 async def test_row_16_bad_gzip_of_a_create(bench: Bench) -> None:
     """A create whose answer cannot be unpacked is sent once."""
     async with bench.serve(answer(b"no gzip at all", content_encoding="gzip")) as (server, session):
-        await bench.fails(DecodeError, create(session))
+        await fails(bench, DecodeError, session, create)
         assert server.count == 1
 
 
@@ -88,7 +111,7 @@ async def test_row_17_html_with_status_200(bench: Bench, call: Any) -> None:
     """A page of HTML is an error that shows how it begins, escaped and cut."""
     html = f"<html>\x1b]0;title\x07 {KEY} \u202e" + "x" * 10_000
     async with bench.serve(answer(html, content_type="text/html; charset=utf-8")) as (server, session):
-        failed = await bench.fails(UnexpectedContentError, call(session))
+        failed = await fails(bench, UnexpectedContentError, session, call)
         assert server.count == 1
     assert failed.status == 200
     assert failed.preview.startswith("<html>\\x1b]0;title\\x07 [redacted] \\u202exxx")
@@ -120,7 +143,7 @@ NOT_AN_OBJECT = [b"", b" \n", b"null", b"[]", b'"x"', b"1", b"true"]
 async def test_row_20_no_object(bench: Bench, body: bytes, call: Any) -> None:
     """A 200 without an object in it is a schema error after one request, never None or a list."""
     async with bench.serve(answer(body)) as (server, session):
-        failed = await bench.fails(SchemaError, call(session))
+        failed = await fails(bench, SchemaError, session, call)
         assert server.count == 1
     assert failed.path == "$"
 
@@ -137,7 +160,7 @@ async def test_row_20_no_content(bench: Bench) -> None:
 async def test_row_21_error_object_with_status_200(bench: Bench, body: object, call: Any) -> None:
     """An error object under status 200 is an error with its message, never a model."""
     async with bench.serve(answer(body)) as (server, session):
-        failed = await bench.fails(ProtocolError, call(session))
+        failed = await fails(bench, ProtocolError, session, call)
         assert server.count == 1
     assert "no such run" in str(failed)
 
@@ -240,7 +263,7 @@ async def test_rows_36_to_38_unreadable_values(bench: Bench, name: str, field: s
     body = with_field(field, UNREADABLE[name])
     async with bench.serve(answer(body)) as (server, session):
         await bench.fails(DecodeError, retrieve(session))
-        await bench.fails(DecodeError, create(session))
+        await fails(bench, DecodeError, session, create)
         server.script = [answer(b'{"object": "list", "data": [%b], "has_more": false}' % body)]
         await bench.fails(DecodeError, session.runs.list(THREAD).collect())
         assert server.count == 3
@@ -250,9 +273,61 @@ async def test_rows_36_to_38_unreadable_values(bench: Bench, name: str, field: s
 async def test_rows_36_to_38_unreadable_values_in_raw_items(bench: Bench, name: str) -> None:
     """Raw items are not looked into, and still hold nothing that is not JSON."""
     body = b'{"data": [%b], "has_more": false}' % with_field("unheard_of", UNREADABLE[name])
-    async with bench.serve(answer(body)) as (_, session):
-        with pytest.raises(DecodeError):
-            [blob async for blob in session.runs.list(THREAD).raw()]
+    async with bench.serve(answer(body)) as (server, session):
+        await bench.fails(DecodeError, _gather(session.runs.list(THREAD).raw()))
+        assert server.count == 1
+
+
+@pytest.mark.parametrize("name", ["row_38_beyond_any_float", "row_38_long_integer", "row_39_told_twice", "row_36_deep"])
+async def test_rows_36_to_39_what_raw_items_may_hold(bench: Bench, name: str) -> None:
+    """Numbers of any size, keys told twice and 300 levels are JSON, and come as they were sent."""
+    values = UNREADABLE | {"row_39_told_twice": b'{"a": 1, "a": 2}', "row_36_deep": b"[" * 300 + b"]" * 300}
+    body = with_field("unheard_of", values[name])
+    async with bench.serve(answer(b'{"data": [%b], "has_more": false}' % body)) as (server, session):
+        assert await _gather(session.runs.list(THREAD).raw()) == [body]
+        assert server.count == 1
+
+
+async def _gather(items: AsyncIterator[bytes]) -> list[bytes]:
+    return [item async for item in items]
+
+
+async def test_row_36_the_129th_level(bench: Bench) -> None:
+    """128 levels are read and can be copied and pickled; one more is refused at once, alone and in a page."""
+
+    def levels(count: int) -> bytes:
+        return with_field("unheard_of", b"[" * (count - 1) + b"]" * (count - 1))
+
+    def paged(body: bytes) -> Action:
+        return answer(b'{"data": [%b], "has_more": false}' % body)
+
+    async with bench.serve(answer(levels(128)), answer(levels(129)), paged(levels(126)), paged(levels(127))) as (
+        server,
+        session,
+    ):
+        seen = await retrieve(session)
+        assert pickle.loads(pickle.dumps(seen)) == copy.deepcopy(seen) == seen  # noqa: S301  # our own bytes
+        await bench.fails(DecodeError, retrieve(session))
+        assert len(await session.runs.list(THREAD).collect()) == 1
+        await bench.fails(DecodeError, session.runs.list(THREAD).collect())
+        assert server.count == 4
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_row_36_deep_refusal(bench: Bench, status: int) -> None:
+    """The body of a refusal that is nested too deeply is taken for text."""
+    async with bench.serve(answer(b'{"error": %b}' % DEEP, status)) as (_, session):
+        failed = await bench.fails(BadRequestError if status == 400 else ServerError, retrieve(session))
+    assert failed.message.startswith('{"error": [[[[')
+    assert len(failed.message) <= 4000
+
+
+async def test_row_36_deep_thread_as_bytes(bench: Bench) -> None:
+    """The bytes of one object are given only where the object can be read."""
+    deep = b'{"id": "%b", "object": "thread", "later": %b}' % (THREAD.encode(), DEEP)
+    async with bench.serve(answer(deep)) as (server, session):
+        await bench.fails(DecodeError, session.threads.retrieve_raw(THREAD))
+        assert server.count == 1
 
 
 async def test_row_37_byte_order_mark(bench: Bench) -> None:
@@ -289,6 +364,31 @@ async def test_row_39_other_field_told_twice(bench: Bench) -> None:
         assert (await retrieve(session)).status == "queued"
 
 
+async def test_row_39_within_a_page(bench: Bench) -> None:
+    """In pages the last of two equal keys counts, and it is held against the thread that was asked for.
+
+    The walk of raw items goes by the first id where an item begins with it.
+    """
+    body = with_field("id", b'"run_last"')
+    async with bench.serve(answer(b'{"data": [%b], "has_more": false}' % body)) as (server, session):
+        typed, raw = session.runs.list(THREAD), session.runs.list(THREAD)
+        assert [each.id for each in await typed.collect()] == ["run_last"]
+        assert await _gather(raw.raw()) == [body]
+        assert (typed.cursor, raw.cursor) == ("run_last", RUN)
+        other = with_field("thread_id", b'"thread_other"')
+        server.script = [answer(b'{"data": [%b], "has_more": false}' % other)]
+        await bench.fails(IdentityMismatchError, session.runs.list(THREAD).collect())
+
+
+async def test_row_39_what_a_later_key_replaced(bench: Bench) -> None:
+    """A value that counts for nothing, since its key comes again, lets no error of another library out."""
+    long = b'[{"type": "later", "id": %b}]' % (b"9" * 5000)
+    body = RUN_BYTES[:-1] + b', "tools": %b, "tools": []}' % long
+    async with bench.serve(answer(body)) as (server, session):
+        await bench.fails(DecodeError, retrieve(session))
+        assert server.count == 1
+
+
 async def test_row_40_unknown_status(bench: Bench) -> None:
     """A status that nobody knows is kept; a wait takes it for moving, is ended by its timeout, and says so once."""
     async with bench.serve(answer(run(status="pondering"))) as (server, session):
@@ -320,7 +420,7 @@ async def test_row_41_missing_field(bench: Bench, field: str, call: Any) -> None
     """Without one of the fields that every server sends there is no run, and the error names the place."""
     body = {name: value for name, value in run().items() if name != field}
     async with bench.serve(answer(body)) as (server, session):
-        failed = await bench.fails(SchemaError, call(session))
+        failed = await fails(bench, SchemaError, session, call)
         assert server.count == 1
         assert failed.path == f"$.{field}"
         server.script = [answer({"object": "list", "data": [run("run_0"), body], "has_more": False})]
@@ -362,10 +462,11 @@ async def test_row_42_no_creation_time(bench: Bench, is_missing: bool) -> None:
         ({"usage": {"prompt_tokens": "many"}}, "$.usage.prompt_tokens"),
     ],
 )
-async def test_row_43_wrong_type(bench: Bench, fields: dict[str, Any], path: str) -> None:
+@pytest.mark.parametrize("call", [retrieve, create])
+async def test_row_43_wrong_type(bench: Bench, fields: dict[str, Any], path: str, call: Any) -> None:
     """A field of the wrong type is a schema error that names the place."""
     async with bench.serve(answer(run(**fields))) as (server, session):
-        failed = await bench.fails(SchemaError, retrieve(session))
+        failed = await fails(bench, SchemaError, session, call)
         assert server.count == 1
     assert failed.path == path
 
@@ -385,5 +486,6 @@ async def test_row_44_body_of_another(bench: Bench, fields: dict[str, str]) -> N
 async def test_row_44_created_on_another_thread(bench: Bench) -> None:
     """A created run that lies on another thread is an error."""
     async with bench.serve(reply(lambda _: run(thread_id="thread_other"))) as (server, session):
-        await bench.fails(IdentityMismatchError, create(session))
+        failed = await fails(bench, IdentityMismatchError, session, create)
+        assert (failed.expected, failed.got) == (THREAD, "thread_other")
         assert server.count == 1

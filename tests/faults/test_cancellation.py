@@ -163,8 +163,10 @@ async def test_random_cancellations(bench: Bench) -> None:
 
         async def work(numbers: range) -> None:
             for number in numbers:
-                way: Callable[[str, str], Awaitable[None]] = chance.choice(ways)
-                stopped.append(await cancelled(way(f"thread_{number}", f"key_{number}"), chance.random() * 0.02))
+                # Every tenth creates, and is let be, so that some succeed on a slow machine too.
+                way: Callable[[str, str], Awaitable[None]] = chance.choice(ways if number % 10 else ways[:2])
+                seconds = chance.random() * 0.02 if number % 10 else 5.0
+                stopped.append(await cancelled(way(f"thread_{number}", f"key_{number}"), seconds))
 
         tasks = len(asyncio.all_tasks())
         await asyncio.gather(*(work(range(first, COUNT, AT_ONCE)) for first in range(AT_ONCE)))

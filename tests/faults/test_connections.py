@@ -1,10 +1,12 @@
 """Rows 1 to 15, 31, 32 and 69 of the fault matrix: connections that do not come about, break, or end too early."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import socket
 
+import aiohttp
 import pytest
 
 from asyncruns import (
@@ -16,6 +18,7 @@ from asyncruns import (
     RetryPolicy,
     RunCreationUnknown,
     ServerError,
+    StatusError,
     TruncatedBodyError,
 )
 from asyncruns.emulator import Emulator
@@ -47,6 +50,21 @@ async def test_row_01_connect_refused(bench: Bench, method: str) -> None:
         failed = await bench.fails(ConnectError, call)
     assert failed.attempts == 3
     assert bench.waits == [0.25, 0.5]
+
+
+async def test_row_01_connect_that_takes_too_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that does not come about in time carried nothing, so a create is tried again."""
+    monkeypatch.setattr("asyncruns._transport._TIMEOUT", aiohttp.ClientTimeout(total=None, sock_connect=0.1))
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        async with bench.session(f"http://127.0.0.1:{full.getsockname()[1]}/v1") as session:
+            failed = await bench.fails(ConnectError, session.runs.create(THREAD, assistant_id="asst_1"))
+    assert failed.attempts == 3
 
 
 async def test_row_02_accepted_and_never_answered(bench: Bench) -> None:
@@ -150,8 +168,11 @@ async def test_row_07_reset_after_the_create_was_processed(bench: Bench) -> None
 async def test_row_08_answer_to_a_create_lost_by_timeout(bench: Bench) -> None:
     """A create whose answer stays away past the deadline is sent once."""
     ledger = Ledger()
+    loop = asyncio.get_running_loop()
     async with bench.serve(ledger.lose(hang())) as (server, session):
-        failed = await bench.fails(RunCreationUnknown, session.runs.create(THREAD, assistant_id="asst_1", timeout=0.2))
+        started = loop.time()
+        failed = await bench.fails(RunCreationUnknown, session.runs.create(THREAD, assistant_id="asst_1", timeout=0.5))
+        assert 0.5 <= loop.time() - started <= 0.6
         assert (server.count, ledger.created) == (1, 1)
     assert isinstance(failed.__cause__, DeadlineExceeded)
 
@@ -161,7 +182,7 @@ async def test_row_08_a_broken_off_answer_leaves_its_request_id(bench: Bench, th
     """Where the headers of the lost answer arrived, the error names the request by the server's own id."""
     begun = head(content_length=500, x_request_id="req_8") + b'{"id": '
     async with bench.serve(say(begun, then)) as (server, session):
-        failed = await bench.fails(RunCreationUnknown, session.runs.create(THREAD, assistant_id="asst_1", timeout=0.2))
+        failed = await bench.fails(RunCreationUnknown, session.runs.create(THREAD, assistant_id="asst_1", timeout=0.5))
         assert server.count == 1
     assert failed.request_id == "req_8"
 
@@ -184,6 +205,15 @@ async def test_row_10_create_answered_503(bench: Bench) -> None:
         await bench.fails(RunCreationUnknown, session.runs.create(THREAD, assistant_id="asst_1"))
         assert server.count == 1
     assert bench.waits == []
+
+
+async def test_row_10_create_answered_408(bench: Bench) -> None:
+    """A 408 says that the server waited in vain, for what it does not say: one POST, and the outcome is unknown."""
+    async with bench.serve(answer(error("too slow"), 408), answer(run())) as (server, session):
+        failed = await bench.fails(RunCreationUnknown, session.runs.create(THREAD, assistant_id="asst_1"))
+        assert server.count == 1
+    assert isinstance(failed.__cause__, StatusError)
+    assert failed.__cause__.status == 408
 
 
 async def test_row_10_create_answered_429(bench: Bench) -> None:

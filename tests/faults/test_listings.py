@@ -1,5 +1,7 @@
 """Rows 45 to 53 of the fault matrix: listings that lie, change, or break off."""
 
+import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
@@ -12,6 +14,7 @@ from asyncruns import (
     CursorLostError,
     IdentityMismatchError,
     NotFoundError,
+    Page,
     PaginationLoopError,
     PaginationStalledError,
     ProtocolError,
@@ -26,8 +29,8 @@ from asyncruns.emulator import Emulator
 
 from .bodies import THREAD, error, page, run, runs
 from .byte_proxy import ByteProxy
-from .conftest import Bench
-from .script_server import Action, Received, answer, reply
+from .conftest import Bench, until
+from .script_server import Action, Exchange, Received, answer, hang, reply
 
 WALKS: dict[str, Callable[[AsyncCursorPager[Run]], Any]] = {
     "items": lambda pager: pager.collect(),
@@ -38,6 +41,12 @@ WALKS: dict[str, Callable[[AsyncCursorPager[Run]], Any]] = {
 
 async def _gather(items: Any) -> list[Any]:
     return [item async for item in items]
+
+
+def ids_in(found: list[Any]) -> list[str]:
+    """Return the ids of what a walk gave: runs, their bytes, or pages of them."""
+    items = [item for each in found for item in (each.data if isinstance(each, Page) else [each])]
+    return [json.loads(item)["id"] if isinstance(item, bytes) else item.id for item in items]
 
 
 def pages_by_cursor(pages: dict[str | None, Any]) -> Action:
@@ -128,12 +137,13 @@ async def test_row_48_has_more_missing(bench: Bench, is_null: bool) -> None:
         assert server.count == 2
 
 
-async def test_row_49_pages_that_overlap(bench: Bench) -> None:
+@pytest.mark.parametrize("walk", WALKS)
+async def test_row_49_pages_that_overlap(bench: Bench, walk: str) -> None:
     """A row that comes on two pages is given once, and counted."""
     script = answer(page(runs(1, 2), has_more=True)), answer(page(runs(2, 3)))
     async with bench.serve(*script) as (server, session):
         pager = session.runs.list(THREAD, limit=2)
-        assert [each.id for each in await pager.collect()] == ["run_1", "run_2", "run_3"]
+        assert ids_in(await WALKS[walk](pager)) == ["run_1", "run_2", "run_3"]
         assert pager.duplicates_dropped == 1
         assert server.count == 2
 
@@ -144,6 +154,17 @@ async def test_row_49_row_twice_on_one_page(bench: Bench) -> None:
         pager = session.runs.list(THREAD)
         assert [each.id for each in await pager.collect()] == ["run_1", "run_2"]
         assert pager.duplicates_dropped == 1
+
+
+async def test_row_49_row_that_comes_back_late(bench: Bench) -> None:
+    """At least the last 4,096 rows are remembered: one that comes again within these is dropped."""
+    pages = [page(runs(*range(at, at + 100)), has_more=True) for at in range(0, 4100, 100)]
+    last = page(runs(4, 4100))
+    async with bench.serve(*map(answer, [*pages, last])) as (server, session):
+        pager = session.runs.list(THREAD)
+        assert len(ids_in(await WALKS["raw"](pager))) == 4101
+        assert pager.duplicates_dropped == 1
+        assert server.count == 42
 
 
 class Changing:
@@ -185,13 +206,16 @@ def session_on(bench: Bench, emulator: Emulator, **options: Any) -> Any:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("gone", [1, 3])
-async def test_row_50_row_at_the_cursor_deleted(bench: Bench, emulator: Emulator, order: Any, gone: int) -> None:
+@pytest.mark.parametrize("walk", ["pages", "raw_pages"])
+async def test_row_50_row_at_the_cursor_deleted(
+    bench: Bench, emulator: Emulator, order: Any, gone: int, walk: str
+) -> None:
     """When the row at the cursor is deleted the walk goes on from the one before it; nothing is lost or doubled."""
     async with session_on(bench, emulator) as session:
         with filled(emulator, 20) as changing:
             before, found = changing.ids, []
-            async for each in session.runs.list(changing.thread.id, limit=4, order=order).pages():
-                found += [item.id for item in each.data]
+            async for each in getattr(session.runs.list(changing.thread.id, limit=4, order=order), walk)():
+                found += ids_in([each])
                 if len(found) == 8:
                     for id in found[-gone:]:
                         changing.delete(id)
@@ -281,6 +305,14 @@ async def test_row_53_row_of_another_thread(bench: Bench) -> None:
     assert (failed.expected, failed.got) == (THREAD, "thread_other")
 
 
+async def test_row_53_row_of_another_thread_as_bytes(bench: Bench) -> None:
+    """Raw items come unread, whosever they are; `raw` says so."""
+    data = [run("run_1"), run("run_2", thread_id="thread_other")]
+    async with bench.serve(answer(page(data))) as (server, session):
+        assert ids_in(await _gather(session.runs.list(THREAD).raw())) == ["run_1", "run_2"]
+        assert server.count == 1
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -309,6 +341,26 @@ async def test_listing_through_a_line_that_is_cut_for_good(bench: Bench, emulato
         async with ByteProxy(emulator._bound_port, cut_after=3000) as proxy, bench.session(proxy.url) as session:
             await bench.fails(TruncatedBodyError, session.runs.list(changing.thread.id).collect())
             assert emulator.request_count == 3
+
+
+async def test_a_page_asked_for_in_vain_is_given_up(bench: Bench) -> None:
+    """Where the end of a page named another cursor than its items do, what was asked for by it is cancelled."""
+
+    async def pages(exchange: Exchange) -> None:
+        after = exchange.request.query.get("after")
+        if after == "run_vain":
+            await hang()(exchange)
+        number = 0 if after is None else int(after[4:])
+        last = {"last_id": "run_vain"} if number == 2 else {}
+        await answer(page(runs(number + 1, number + 2), has_more=number < 4, **last))(exchange)
+
+    async with bench.serve(pages) as (server, session):
+        tasks = len(asyncio.all_tasks())
+        found = await session.runs.list(THREAD, limit=2).collect()
+        assert [each.id for each in found] == [f"run_{n}" for n in range(1, 7)]
+        assert [request.query.get("after") for request in server.requests] == [None, "run_2", "run_vain", "run_4"]
+        await until(lambda: len(asyncio.all_tasks()) <= tasks + server.open_connections, "a task is left")
+        assert server.open_connections == 1
 
 
 async def test_leaving_a_walk_early_leaves_nothing(bench: Bench) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from asyncruns import (
     ActiveRunError,
+    ProtocolError,
     Run,
     RunCreationUnknown,
     ServerError,
     Session,
+    StatusError,
     Toolbox,
     ToolOutput,
 )
@@ -154,10 +156,35 @@ async def test_create_and_run_with_a_key_and_no_thread(bench: Bench) -> None:
         assert methods(server) == "T"
 
 
-@pytest.mark.parametrize("lose", [close, reset, lambda: answer(error("x"), 500)], ids=["closed", "reset", "500"])
+UNUSABLE: dict[str, Callable[[], Action]] = {
+    "408": lambda: answer(error("x"), 408),
+    "html": lambda: answer(b"<html>", content_type="text/html"),
+    "null": lambda: answer(b"null"),
+    "error": lambda: answer(error("x")),
+    "other": lambda: answer(run("run_other", thread_id="thread_other")),
+}
+LOST: dict[str, Callable[[], Action]] = {
+    "closed": close,
+    "reset": reset,
+    "500": lambda: answer(error("x"), 500),
+    **UNUSABLE,
+}
+
+
+@pytest.mark.parametrize("name", ["408", "html", "null", "error"])
+async def test_rows_17_to_21_create_and_run_without_a_key(bench: Bench, name: str) -> None:
+    """A thread and run whose answer is of no use may exist; they are asked for once."""
+    async with bench.serve(UNUSABLE[name]()) as (server, session):
+        failed = await bench.fails(RunCreationUnknown, session.threads.create_and_run(assistant_id="asst_1"))
+        assert server.count == 1
+    assert (failed.thread_id, failed.request_key) == (None, None)
+    assert isinstance(failed.__cause__, ProtocolError if name != "408" else StatusError)
+
+
+@pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
 @pytest.mark.parametrize("what", ["submit", "cancel"])
 async def test_lost_answers_of_submit_and_cancel(bench: Bench, lose: Callable[[], Action], what: str) -> None:
-    """Outputs and cancels whose answer is lost are settled by reading the run: carried out once, not sent twice."""
+    """Outputs and cancels whose answer is lost or of no use are settled by reading the run, and sent once."""
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
     state = run(status="requires_action", required_action=action)
@@ -181,6 +208,23 @@ async def test_lost_answers_of_submit_and_cancel(bench: Bench, lose: Callable[[]
         assert [request.method for request in server.requests] == ["POST", "GET"]
     assert settled.status == state["status"]
     assert done == 1
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+async def test_answers_of_no_use_to_what_was_not_done(bench: Bench, name: str) -> None:
+    """Where reading the run shows that nothing was done, the error stands; only what may pass is sent again."""
+    sent = 0
+
+    async def act(exchange: Exchange) -> None:
+        nonlocal sent
+        sent += exchange.request.method == "POST"
+        await (UNUSABLE[name]() if exchange.request.method == "POST" else answer(run(status="in_progress")))(exchange)
+
+    async with bench.serve(act) as (_, session):
+        with pytest.raises(ProtocolError if name != "408" else StatusError) as caught:
+            await session.runs.cancel(THREAD, "run_1")
+    bench.look_at(caught.value)
+    assert sent == (3 if name == "408" else 1)
 
 
 class Desk:

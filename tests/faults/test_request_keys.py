@@ -59,14 +59,27 @@ LOSSES: dict[str, Callable[[], Action]] = {
     "row_09_502": lambda: answer(b"<html>", 502, content_type="text/html"),
     "row_09_504": lambda: answer(error("too slow"), 504),
     "row_10_503": lambda: answer(error("busy"), 503, retry_after=1),
+    "row_10_408": lambda: answer(error("too slow"), 408),
+    "row_16_bad_gzip": lambda: answer(b"no gzip at all", content_encoding="gzip"),
+    "row_17_html": lambda: answer(b"<html>", content_type="text/html"),
+    "row_20_nothing": lambda: answer(b""),
+    "row_20_204": lambda: say(head(204), "keep"),
+    "row_20_null": lambda: answer(b"null"),
+    "row_21_error_object": lambda: answer(error("the worker is away")),
+    "row_35_too_large": lambda: answer(b"[" + b" " * 4096 + b"]"),
+    "row_37_no_utf8": lambda: answer(b'{"id": "\xff"}'),
+    "row_41_no_status": lambda: answer({"id": "run_1", "thread_id": THREAD}),
+    "row_43_wrong_type": lambda: answer(run(tools="none")),
+    "row_44_another_thread": lambda: answer(run(thread_id="thread_other")),
+    "row_65_no_http": lambda: say(b"HTTP/1.1 20 OK\r\n\r\n", "hang"),
 }
 
 
 @pytest.mark.parametrize("name", LOSSES)
 async def test_rows_06_to_10_answer_lost(bench: Bench, name: str) -> None:
-    """A create that was carried out and whose answer is lost returns the one run there is, after one POST."""
+    """A create that was carried out, its answer lost or of no use, returns the one run there is, after one POST."""
     book = Book()
-    async with bench.serve(book.serve(LOSSES[name]())) as (server, session):
+    async with bench.serve(book.serve(LOSSES[name]()), max_response_bytes=4096) as (server, session):
         found = await create(session)
         assert isinstance(found, Run)
         assert (found.id, found.metadata) == ("run_1", {"request_key": "job-7"})
@@ -78,7 +91,7 @@ async def test_rows_06_to_10_answer_lost(bench: Bench, name: str) -> None:
 async def test_rows_06_to_10_not_carried_out(bench: Bench, name: str) -> None:
     """Where no run is found after the loss the outcome stays unknown: one POST, three searches after it."""
     book = Book()
-    async with bench.serve(book.serve(LOSSES[name](), creates=False)) as (server, session):
+    async with bench.serve(book.serve(LOSSES[name](), creates=False), max_response_bytes=4096) as (server, session):
         failed = await bench.fails(RunCreationUnknown, create(session))
         assert [request.method for request in server.requests] == ["GET", "POST", "GET", "GET", "GET"]
     assert (failed.thread_id, failed.request_key) == (THREAD, "job-7")

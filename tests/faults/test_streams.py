@@ -11,8 +11,10 @@ import pytest
 
 from asyncruns import (
     DecodeError,
+    IdentityMismatchError,
     ProtocolError,
     ResponseTooLargeError,
+    RunCreationUnknown,
     RunStream,
     Session,
     StreamEvent,
@@ -87,8 +89,7 @@ async def test_rows_54_and_55_cut(bench: Bench, name: str) -> None:
         assert server.count == 1
     assert [each.name for each in events] == NAMES
     assert (failed.run_id, failed.last_event) == (RUN, NAMES[-1])
-    is_lost = name.startswith("row_54") and name != "row_54_reset"  # Without framing aiohttp takes a reset for the end.
-    assert failed.reason == ("lost" if is_lost else "eof")
+    assert failed.reason == ("lost" if name.startswith("row_54") else "eof")
     assert stream.messages[0].text == "Hel"
 
 
@@ -284,6 +285,91 @@ async def test_row_59_packed_bomb(bench: Bench) -> None:
     assert peak.growth < 32 * 2**20
 
 
+def step(run_id: str = RUN, thread_id: str = THREAD) -> bytes:
+    """Return the event of a step."""
+    about = {"run_id": run_id, "thread_id": thread_id, "type": "tool_calls", "status": "in_progress"}
+    return event("thread.run.step.created", {"id": "step_1", **about, "step_details": {}})
+
+
+def message(run_id: str | None = RUN, thread_id: str = THREAD) -> bytes:
+    """Return the event of a message."""
+    about = {"run_id": run_id, "thread_id": thread_id, "role": "assistant", "content": []}
+    return event("thread.message.created", {"id": "msg_1", **about})
+
+
+OTHERS: dict[str, tuple[bytes, str, str]] = {
+    "run": (event("thread.run.completed", run("run_other")), RUN, "run_other"),
+    "run of another thread": (event("thread.run.completed", run(thread_id="t_other")), THREAD, "t_other"),
+    "step of another run": (step("run_other"), RUN, "run_other"),
+    "step of another thread": (step(thread_id="t_other"), THREAD, "t_other"),
+    "message of another run": (message("run_other"), RUN, "run_other"),
+    "message of another thread": (message(thread_id="t_other"), THREAD, "t_other"),
+    "thread": (event("thread.created", {"id": "t_other", "object": "thread"}), THREAD, "t_other"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_rows_44_and_53_event_of_another(bench: Bench, name: str) -> None:
+    """An event about another run or thread is an error that names both, and leaves the snapshots as they were.
+
+    The events before it are given, and a gateway's session may switch the check off.
+    """
+    other, expected, got = OTHERS[name]
+    events: list[StreamEvent] = []
+    act = say(STREAM + BEGUN + other + COMPLETED + DONE)
+    async with bench.serve(act) as (server, session):
+        stream = opened(session)
+        failed = await bench.fails(IdentityMismatchError, read_into(events, stream))
+        assert (failed.expected, failed.got) == (expected, got)
+        assert [each.name for each in events] == NAMES
+        assert stream.run is not None
+        assert (stream.run.id, stream.run.thread_id, stream.run.status) == (RUN, THREAD, "queued")
+        assert (len(stream.messages), stream.steps, stream.thread) == (1, (), None)
+        async with bench.session(server.url, check_identity=False) as trusting:
+            await read_into(events, opened(trusting))
+    assert [each.name for each in events[-2:]] == ["thread.run.completed", "done"]
+
+
+@pytest.mark.parametrize("first", [step(), message(), CREATED], ids=["step", "message", "run"])
+async def test_rows_44_and_53_first_told(bench: Bench, first: bytes) -> None:
+    """The run of a stream is the first that any event tells, and so is the thread where the stream creates it."""
+    events: list[StreamEvent] = []
+    for other in (run("run_other"), run(thread_id="t_other")):
+        act = say(STREAM + first + event("thread.run.completed", other) + DONE)
+        async with bench.serve(act) as (_, session):
+            await bench.fails(IdentityMismatchError, read_into(events, opened(session)))
+            whole = session.threads.stream_and_run(assistant_id="asst_1")
+            await bench.fails(IdentityMismatchError, read_into(events, whole))
+    assert len(events) == 4
+
+
+async def test_rows_44_and_53_asked_for(bench: Bench) -> None:
+    """A stream is about the thread that was asked for, and where it answers a run, about that, from its first event."""
+    async with bench.serve(say(STREAM + WHOLE)) as (_, session):
+        for thread_id, run_id in ((THREAD, "run_2"), ("thread_2", RUN)):
+            stream = session.runs.stream_tool_outputs(thread_id, run_id, tool_outputs=[])
+            failed = await bench.fails(IdentityMismatchError, read_into([], stream))
+            assert failed.expected == (run_id if thread_id == THREAD else thread_id)
+            assert stream.run is None
+        failed = await bench.fails(
+            IdentityMismatchError, read_into([], session.runs.stream("thread_2", assistant_id="asst_1"))
+        )
+        assert (failed.expected, failed.got) == ("thread_2", THREAD)
+        await read_into([], session.runs.stream_tool_outputs(THREAD, RUN, tool_outputs=[]))
+        await read_into([], session.threads.stream_and_run(assistant_id="asst_1"))
+
+
+async def test_rows_44_and_53_not_said(bench: Bench) -> None:
+    """A message that names no run is none of another; deltas name neither, and are those of the stream's run."""
+    events: list[StreamEvent] = []
+    odd = step() + message(None) + delta("!").replace(b"msg_1", b"msg_2")
+    async with bench.serve(say(STREAM + CREATED + odd + COMPLETED + DONE)) as (_, session):
+        stream = opened(session)
+        await read_into(events, stream)
+    assert len(events) == 6
+    assert [each.text for each in stream.messages] == ["", "!"]
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -304,13 +390,26 @@ async def test_row_60_not_a_stream(bench: Bench, body: bytes, content_type: str 
     assert "\x1b" not in str(failed)
 
 
-@pytest.mark.parametrize("status", [200, 204])
-async def test_row_60_nothing(bench: Bench, status: int) -> None:
-    """No answer at all where a stream was asked for is a `ProtocolError` too."""
-    async with bench.serve(answer(b"", status)) as (server, session):
-        with pytest.raises(ProtocolError):
-            await read_into([], opened(session))
+@pytest.mark.parametrize(
+    "act",
+    [answer(b""), answer(b"", 204), say(b"HTTP/1.1 20 OK\r\n\r\n", "hang")],
+    ids=["empty", "204", "no HTTP"],
+)
+async def test_row_60_nothing(bench: Bench, act: Action) -> None:
+    """Where not even something else came, whether the run exists is unknown as for any create; to outputs it is not."""
+    async with bench.serve(act) as (server, session):
+        failed = await bench.fails(RunCreationUnknown, read_into([], opened(session)))
         assert server.count == 1
+        assert isinstance(failed.__cause__, ProtocolError)
+        with pytest.raises(ProtocolError):
+            await read_into([], session.runs.stream_tool_outputs(THREAD, RUN, tool_outputs=[]))
+
+
+async def test_row_10_stream_answered_408(bench: Bench) -> None:
+    """A 408 to a stream's creation leaves the outcome unknown, as it does to a create."""
+    async with bench.serve(answer(b"", 408)) as (server, session):
+        failed = await bench.fails(RunCreationUnknown, read_into([], opened(session)))
+        assert (server.count, failed.thread_id) == (1, THREAD)
 
 
 async def test_row_61_no_terminator(bench: Bench) -> None:
@@ -356,6 +455,24 @@ async def test_row_62_split_at_every_byte(bench: Bench, form: str) -> None:
         await read_into(plain, opened(session))
     assert len(whole) == 5
     assert whole == split == plain
+
+
+@pytest.mark.parametrize("begun", [b"", STREAM[:40], STREAM, CHUNKED])
+async def test_row_63_cancelled_while_it_opens(bench: Bench, begun: bytes) -> None:
+    """Whoever is cancelled on entering, before or after the answer began, leaves no connection and no place taken."""
+    async with bench.serve(say(begun, "hang"), max_connections=2) as (server, session):
+        for number in range(1, 11):
+            task = asyncio.ensure_future(read_into([], opened(session)))
+            await until(lambda number=number: server.count == number, "no request came")  # type: ignore[misc]
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await until(lambda: server.open_connections == 0, "the connection was not closed")
+        server.script = [say(STREAM + WHOLE)]
+        async with opened(session) as stream:
+            assert (await stream.final_run()).status == "completed"
+            assert await stream.final_run() is stream.run
+        assert server.count == 11
 
 
 @pytest.mark.parametrize("how", ["break", "cancel", "drop"])
