@@ -177,6 +177,19 @@ async def test_row_08_answer_to_a_create_lost_by_timeout(bench: Bench) -> None:
     assert isinstance(failed.__cause__, DeadlineExceeded)
 
 
+async def test_row_08_nothing_was_sent(bench: Bench) -> None:
+    """A create whose time runs out before its first attempt, for want of a token, made no run, and says so."""
+
+    async def token() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    async with bench.serve(answer(run()), api_key=token) as (server, session):
+        failed = await bench.fails(DeadlineExceeded, session.runs.create(THREAD, assistant_id="asst_1", timeout=0.1))
+        assert server.count == 0
+    assert failed.attempts == 0
+
+
 @pytest.mark.parametrize("then", ["hang", "close"])
 async def test_row_08_a_broken_off_answer_leaves_its_request_id(bench: Bench, then: str) -> None:
     """Where the headers of the lost answer arrived, the error names the request by the server's own id."""
