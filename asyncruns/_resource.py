@@ -115,19 +115,20 @@ class Resource:
 
     def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
         request = _get(path(RUN, thread_id=thread_id, run_id=run_id))
-
-        async def read(seconds: float) -> tuple[Run, Mapping[str, str]]:
-            answer = await self._transport.send(request, timeout=seconds)
-            return self._read(answer, Run, thread_id=thread_id, id=run_id), answer.headers
-
         return Waiter(
             run_id=run_id,
-            read=read,
+            read=partial(self._reread, request, thread_id, run_id),
             interval=None if poll_interval is None else check_seconds("poll_interval", poll_interval),
             longest_read=self._transport.timeout,
             sleep=self._transport.sleep,
             random=self._transport.random,
         )
+
+    async def _reread(
+        self, request: Request, thread_id: str, run_id: str, seconds: float
+    ) -> tuple[Run, Mapping[str, str]]:
+        answer = await self._transport.send(request, timeout=seconds)
+        return self._read(answer, Run, thread_id=thread_id, id=run_id), answer.headers
 
     async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
         request = Request(method="DELETE", target=target)

@@ -26,18 +26,18 @@ class Deadline:
     """A moment on the loop's clock, made from the seconds until then."""
 
     def __init__(self, seconds: float) -> None:
-        self._clock = asyncio.get_running_loop().time
-        self._end = self._clock() + seconds
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + seconds
         self.seconds = seconds
 
     def left(self, share: float = 1.0) -> float:
         """Return the seconds left, or a share of them; at least a millisecond, so that they can be a timeout."""
-        return max(0.001, (self._end - self._clock()) * share)
+        return max(0.001, (self._end - self._loop.time()) * share)
 
     @property
     def is_over(self) -> bool:
         """Whether the moment has come."""
-        return self._clock() >= self._end
+        return self._loop.time() >= self._end
 
 
 @attrs.frozen(kw_only=True)
@@ -97,6 +97,7 @@ class Waiter:
             if is_enough(run):
                 return run
             interval = self.interval or next_poll_interval(interval, headers, self.random)
+            del headers  # Thousands may sleep here, and each object that they hold lengthens a garbage collection.
             await self.sleep(min(interval, deadline.left()))
         raise self.too_late(deadline, run)
 
