@@ -64,6 +64,7 @@ class _Blueprint:
     question: str
     steps: tuple[_StepPlan, ...]
     reply: str | None
+    expires: bool
 
 
 def fill(store: Store, random: Random, threads: int, runs_per_thread: int, since: int) -> list[str]:
@@ -87,7 +88,7 @@ def _fill(store: Store, random: Random, threads: int, runs_per_thread: int, sinc
         ids.append(thread.id)
         for blueprint in random.choices(kinds, k=runs_per_thread):
             _add_history(store, thread, blueprint, random, created_at)
-            created_at += 30 + random.getrandbits(6)
+            created_at += 30 + random.getrandbits(6) + (_objects.EXPIRY if blueprint.expires else 0)
     return ids
 
 
@@ -106,28 +107,31 @@ def _collector_paused() -> Iterator[None]:
 def _add_history(store: Store, thread: Thread, blueprint: _Blueprint, random: Random, at: int) -> None:
     bits = random.getrandbits(96)
     base, prompt, words = f"{bits >> 8:022x}", 100 + (bits & 1023), 10 + (bits >> 10 & 127)
+    started, seconds, count = at + 1 + (bits >> 21 & 3), 1 + (bits >> 17 & 15), max(1, len(blueprint.steps))
+    moments = [started + seconds * number // count for number in range(count + 1)]
     facts: dict[str, object] = {
         "thread": thread.id,
         "base": base,
         "asked_at": at,
         "at": at + 1,
+        "started_at": started,
         "expires_at": at + 1 + _objects.EXPIRY,
-        "end": at + 2 + (bits >> 17 & 15),
+        "end": moments[-1],
         "prompt": prompt,
         "words": words,
         "total": prompt + words,
         "question": _QUESTIONS[bits % len(_QUESTIONS)],
-    }
+    } | {f"moment{number}": moment for number, moment in enumerate(moments)}
     question_id = f"msg_{base}00"
     question = Message(question_id, store.place(at), Form(blueprint.question, facts), run_id=None)
     thread.messages.add(question)
     run = Run(thread, f"run_{base}00", store.place(at + 1), Form(blueprint.run, facts))
     thread.runs.add(run)
-    for text, suffix, searched in blueprint.steps:
-        step = Step(f"step_{base}{suffix}", store.place(at + 1), Form(text, facts), searched=searched)
+    for moment, (text, suffix, searched) in zip(moments, blueprint.steps, strict=False):
+        step = Step(f"step_{base}{suffix}", store.place(moment), Form(text, facts), searched=searched)
         run.steps.add(step)
     if blueprint.reply is not None:
-        reply = Message(f"msg_{base}01", store.place(at + 1), Form(blueprint.reply, facts), run_id=run.id)
+        reply = Message(f"msg_{base}01", store.place(moments[-2]), Form(blueprint.reply, facts), run_id=run.id)
         thread.messages.add(reply)
 
 
@@ -145,7 +149,8 @@ def _blueprint(status: str, tools: tuple[str, ...]) -> _Blueprint:
         run=_form_text(run, "<#at>"),
         question=_form_text({**question, "completed_at": "<#asked_at>"}, "<#asked_at>"),
         steps=tuple(steps),
-        reply=_form_text(_reply(run, status), "<#at>") if writes else None,
+        reply=_form_text(_reply(run, status), f"<#moment{len(tools)}>") if writes else None,
+        expires=status == "expired",
     )
 
 
@@ -157,7 +162,7 @@ def _run(status: str, tools: tuple[str, ...]) -> Body:
         "metadata": {"origin": "emulator"},
     }
     run = _objects.run_body("run_<base>00", "<thread>", 0, request)
-    run |= {"status": status, "started_at": "<#at>", "usage": _USAGE}
+    run |= {"status": status, "started_at": "<#started_at>", "usage": _USAGE}
     run["expires_at"] = "<#expires_at>" if status == "expired" else None
     if f"{status}_at" in run:
         run[f"{status}_at"] = "<#end>"
@@ -183,10 +188,11 @@ def _step(run: Body, index: int, status: str, details: Body) -> _StepPlan:
     step = _objects.step_body(f"step_<base>{suffix}", run, 0, details)
     is_last = details["type"] == "message_creation" or status == "expired"
     ended = status if is_last and status != "incomplete" else "completed"
-    step |= {"status": ended, f"{ended}_at": "<#end>", "usage": _USAGE}
+    end = "<#expires_at>" if ended == "expired" else f"<#moment{index + 1}>"
+    step |= {"status": ended, f"{ended}_at": end, "usage": _USAGE}
     step["last_error"] = _RATE_LIMIT if ended == "failed" else None
     searched = details["type"] == "tool_calls" and details["tool_calls"][0]["type"] == "file_search"
-    return _StepPlan(_form_text(step, "<#at>"), suffix, searched)
+    return _StepPlan(_form_text(step, f"<#moment{index}>"), suffix, searched)
 
 
 def _reply(run: Body, status: str) -> Body:
