@@ -1,6 +1,7 @@
 """Kill exports with SIGKILL, resume them, and hold every row against the server: `python -m benchmarks.kill`.
 
-Half of the kills come at a random moment, half at a named step of a write. The exports run in forks of this program's
+Half of the kills come at a random moment, half at a named step of a write; most exports walk long listings from both
+ends. The exports run in forks of this program's
 helper process, so that one kill costs a fraction of a second. The last line is a JSON object with the figures.
 """
 
@@ -28,7 +29,7 @@ from asyncruns.emulator import Emulator
 MOMENTS = ("before_rename", "after_rename", "after_lock", "after_rows", "after_cursor", "before_commit", "after_commit")
 CONCURRENCY = 8
 KILLS_PER_TRIAL = 5
-THREADS, RUNS_PER_THREAD = 3, 130
+RUNS_PER_THREAD = (60, 340)
 LATENCY = 0.008
 LATEST_KILL = 0.4
 
@@ -105,7 +106,7 @@ def _export(order: Mapping[str, Any]) -> int:
 
     async def run() -> int:
         async with Session(order["key"], order["base_url"]) as session:
-            options = Options(concurrency=CONCURRENCY)
+            options = Options(concurrency=CONCURRENCY, both_ends=order["both_ends"])
             progress = await Exporter(session, order["path"], options).run(order["threads"])
         return 0 if progress.threads_done == len(order["threads"]) else 3
 
@@ -168,7 +169,8 @@ class Trial:
 
     def _order(self, threads: list[str], moment: str, after: int) -> dict[str, object]:
         server = {"key": self._emulator.api_key, "base_url": self._emulator.base_url}
-        return {**server, "path": str(self._path), "threads": threads, "moment": moment, "after": after}
+        work = {"path": str(self._path), "threads": threads, "both_ends": self._chance.random() < 0.7}
+        return {**server, **work, "moment": moment, "after": after}
 
     def _count_refetched(self) -> None:
         """Count the pages that were asked for before; each walk in flight at a kill may ask for one again.
@@ -209,7 +211,7 @@ async def kill_exports(kills: int, seed: int) -> Figures:
     figures, chance = Figures(), random.Random(seed)
     with forking() as forker, tempfile.TemporaryDirectory() as folder:
         async with Emulator(seed=seed) as emulator:
-            threads = emulator.fill(threads=THREADS, runs_per_thread=RUNS_PER_THREAD)
+            threads = [id for count in RUNS_PER_THREAD for id in emulator.fill(threads=1, runs_per_thread=count)]
             expected = await _everything(emulator, threads)
             emulator.delay = LATENCY
             while figures.kills < kills:

@@ -2,8 +2,9 @@
 
 from asyncruns.archive._archive import Archive, ThreadRecord
 from asyncruns.archive._convert import convert
-from asyncruns.archive._exporter import Exporter, Options, export
+from asyncruns.archive._exporter import Exporter, Options, OptionWords, export
 from asyncruns.archive._progress import Progress
+from asyncruns.archive._records import Walk
 from asyncruns.archive._report import write_report
 from asyncruns.archive._verify import Findings, verify
 
@@ -11,9 +12,11 @@ __all__ = [
     "Archive",
     "Exporter",
     "Findings",
+    "OptionWords",
     "Options",
     "Progress",
     "ThreadRecord",
+    "Walk",
     "convert",
     "export",
     "verify",

@@ -11,17 +11,16 @@ import attrs
 from asyncruns import ArchiveCorrupt, Message, Run, RunStep, Thread
 from asyncruns._codec import decode
 from asyncruns.archive import _file
-from asyncruns.archive._schema import Kind, Table, checksum
-from asyncruns.archive._store import ThreadState, Walk, check_thread, read_walk
+from asyncruns.archive._records import WALKS, ThreadState, Walk, check_thread, read_walk
+from asyncruns.archive._schema import OWNERS, Kind, Table, checksum
 
 T = TypeVar("T")
 
 _MODELS: dict[Table, type[Any]] = {"runs": Run, "steps": RunStep, "messages": Message, "threads": Thread}
-_COLUMNS: dict[Table, str] = {
-    "runs": "checksum, json, id, thread_id",
-    "steps": "checksum, json, id, thread_id, run_id",
-    "messages": "checksum, json, id, thread_id",
-}
+_COLUMNS: dict[Table, str] = {kind: ", ".join(("checksum", "json", "id", *owners)) for kind, owners in OWNERS.items()}
+_OF_THREAD = "thread_id = ?"
+# A run's steps lie with those of its thread.
+_OF_RUN = "thread_id IN (SELECT thread_id FROM runs WHERE id = ?1) AND run_id = ?1"
 
 
 @attrs.frozen(kw_only=True)
@@ -80,15 +79,15 @@ class Archive:
 
     def runs(self, thread_id: str | None = None) -> Iterator[Run]:
         """Yield the runs: of a thread in the server's order, or all of them as they came."""
-        return self._objects("runs", Run, None if thread_id is None else ("thread_id", thread_id))
+        return self._objects("runs", Run, _OF_THREAD, thread_id)
 
     def steps(self, run_id: str | None = None) -> Iterator[RunStep]:
         """Yield the steps: of a run in the server's order, or all of them as they came."""
-        return self._objects("steps", RunStep, None if run_id is None else ("run_id", run_id))
+        return self._objects("steps", RunStep, _OF_RUN, run_id)
 
     def messages(self, thread_id: str | None = None) -> Iterator[Message]:
         """Yield the messages: of a thread in the server's order, or all of them as they came."""
-        return self._objects("messages", Message, None if thread_id is None else ("thread_id", thread_id))
+        return self._objects("messages", Message, _OF_THREAD, thread_id)
 
     def threads(self) -> Iterator[Thread]:
         """Yield the threads that were brought themselves."""
@@ -98,11 +97,11 @@ class Archive:
         """Yield the JSON of every item of a table exactly as sent, of a thread in the server's order or of all."""
         if table == "threads":
             return (json for _, json in self._threads() if json is not None)
-        return self._blobs(table, None if thread_id is None else ("thread_id", thread_id))
+        return self._blobs(table, _OF_THREAD, thread_id)
 
     def raw_steps(self, run_id: str) -> Iterator[bytes]:
         """Yield the JSON of a run's steps exactly as sent, in the server's order."""
-        return self._blobs("steps", ("run_id", run_id))
+        return self._blobs("steps", _OF_RUN, run_id)
 
     def named(self, table: Kind, ids: Sequence[str]) -> Iterator[bytes]:
         """Yield the JSON of the items with these ids, as far as they are there."""
@@ -131,8 +130,7 @@ class Archive:
 
     def walks(self) -> Iterator[Walk]:
         """Yield where each walk stands."""
-        query = "SELECT thread_id, kind, run_id, state, cursor, anchor, position, reason, checksum FROM walks"
-        return (read_walk(self.path, row) for row in self._rows(query, ()))
+        return (read_walk(self.path, row) for row in self._rows(WALKS, ()))
 
     @property
     def verified_at(self) -> int | None:
@@ -141,13 +139,18 @@ class Archive:
             found: int | None = self._db.execute("SELECT verified_at FROM archive").fetchone()[0]
         return found
 
-    def _objects(self, table: Kind, model: type[T], owner: tuple[str, str] | None) -> Iterator[T]:
-        return (decode(blob, model) for blob in self._blobs(table, owner))
+    def _objects(self, table: Kind, model: type[T], which: str, owner: str | None) -> Iterator[T]:
+        return (decode(blob, model) for blob in self._blobs(table, which, owner))
 
-    def _blobs(self, table: Table, owner: tuple[str, str] | None) -> Iterator[bytes]:
+    def _blobs(self, table: Table, which: str, owner: str | None) -> Iterator[bytes]:
+        """Yield all of a table as it came, or what *which* says of *owner* in the server's order."""
         if owner is None:
-            return self._checked(table, "ORDER BY rowid", ())
-        return self._checked(table, f"WHERE {owner[0]} = ? ORDER BY position", (owner[1],))
+            yield from self._checked(table, "ORDER BY rowid", ())
+            return
+        # Sorted by number alone: with its JSON, what a long thread holds would go through a file.
+        query = f"SELECT rowid FROM {_known(table)} WHERE {which} ORDER BY position"  # noqa: S608  # words of our own
+        for rowid in list(self._rows(query, (owner,))):
+            yield from self._checked(table, "WHERE rowid = ?", rowid)
 
     def _checked(self, table: Table, which: str, values: tuple[object, ...]) -> Iterator[bytes]:
         query = f"SELECT {_COLUMNS[_known(table)]} FROM {table} {which}"  # noqa: S608  # names of our own

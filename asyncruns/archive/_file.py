@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _moments
-from asyncruns.archive._schema import APPLICATION_ID, PAGE_SIZE, SCHEMA, VERSION
+from asyncruns.archive._schema import APPLICATION_ID, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION
 
 _MAGIC = b"SQLite format 3\0"
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -30,9 +30,11 @@ def create(path: Path) -> None:
             db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute("BEGIN")
             for statement in SCHEMA.values():
                 db.execute(statement)
             db.execute("INSERT INTO archive VALUES (1, 0, '', NULL)")
+            db.execute("COMMIT")
         _moments.reached("before_rename")
         os.rename(new, path)
         _moments.reached("after_rename")
@@ -118,7 +120,8 @@ def _check_marks(path: Path, db: sqlite3.Connection) -> None:
     if version != VERSION:
         raise ArchiveCorrupt(f"{path} is an archive of version {version}; this program reads version {VERSION}.")
     found = {name.decode(errors="replace"): sql for name, sql in db.execute("SELECT name, sql FROM sqlite_schema")}
-    if any(found.get(name, b"") != statement.encode() for name, statement in SCHEMA.items()):
+    wanted = SCHEMA if "runs_by_id" not in found else {**SCHEMA, "runs_by_id": INDEX_OF_IDS}
+    if any(found.get(name, b"") != statement.encode() for name, statement in wanted.items()):
         raise ArchiveCorrupt(f"{path} is damaged: its tables are not those of an archive.")
 
 

@@ -18,6 +18,12 @@ Kind = Literal["runs", "steps", "messages"]
 """A kind of listing, and the table that its items go into."""
 Table = Literal["runs", "steps", "messages", "threads"]
 TABLES: tuple[Table, ...] = get_args(Table)
+OWNERS: dict[Kind, tuple[str, ...]] = {
+    "runs": ("thread_id",),
+    "steps": ("thread_id", "run_id"),
+    "messages": ("thread_id",),
+}
+"""Whose an item is. The primary key begins with it, so that what arrives together lies together."""
 
 FIELDS = {
     "runs": {
@@ -45,10 +51,13 @@ def _generated(table: str) -> str:
     return "".join(f",\n  {name} AS (json_extract(json, '{path}'))" for name, path in FIELDS[table].items())
 
 
-def _items(table: str, owner: str) -> str:
+def _items(table: Kind) -> str:
+    owners = OWNERS[table]
+    declared = "".join(f"  {owner} TEXT NOT NULL,\n" for owner in owners)
     return (
-        f"CREATE TABLE {table} (\n  id TEXT PRIMARY KEY NOT NULL,\n  {owner}position INTEGER NOT NULL,\n"
-        f"  checksum INTEGER NOT NULL,\n  json TEXT NOT NULL{_generated(table)}\n)"
+        f"CREATE TABLE {table} (\n  id TEXT NOT NULL,\n{declared}  position INTEGER NOT NULL,\n"
+        f"  checksum INTEGER NOT NULL,\n  json TEXT NOT NULL{_generated(table)},\n"
+        f"  PRIMARY KEY ({', '.join(owners)}, id)\n)"
     )
 
 
@@ -57,23 +66,23 @@ SCHEMA: dict[str, str] = {
         "CREATE TABLE archive (\n  only INTEGER PRIMARY KEY CHECK (only = 1),\n  epoch INTEGER NOT NULL,\n"
         "  owner TEXT NOT NULL,\n  verified_at INTEGER\n)"
     ),
-    "runs": _items("runs", "thread_id TEXT NOT NULL,\n  "),
-    "steps": _items("steps", "thread_id TEXT NOT NULL,\n  run_id TEXT NOT NULL,\n  "),
-    "messages": _items("messages", "thread_id TEXT NOT NULL,\n  "),
+    "runs": _items("runs"),
+    "steps": _items("steps"),
+    "messages": _items("messages"),
     "threads": (
         "CREATE TABLE threads (\n  id TEXT PRIMARY KEY NOT NULL,\n  state TEXT NOT NULL,\n  reason TEXT,\n"
         f"  verified TEXT,\n  checksum INTEGER NOT NULL,\n  json TEXT{_generated('threads')}\n)"
     ),
     "walks": (
         "CREATE TABLE walks (\n  thread_id TEXT NOT NULL,\n  kind TEXT NOT NULL,\n  run_id TEXT NOT NULL,\n"
-        "  state TEXT NOT NULL,\n  cursor TEXT,\n  anchor TEXT,\n  position INTEGER NOT NULL,\n  reason TEXT,\n"
-        "  checksum INTEGER NOT NULL,\n  PRIMARY KEY (thread_id, kind, run_id)\n) WITHOUT ROWID"
+        '  "order" TEXT NOT NULL,\n  state TEXT NOT NULL,\n  cursor TEXT,\n  anchor TEXT,\n'
+        "  position INTEGER NOT NULL,\n  reason TEXT,\n  checksum INTEGER NOT NULL,\n"
+        '  PRIMARY KEY (thread_id, kind, run_id, "order")\n) WITHOUT ROWID'
     ),
-    "runs_by_thread": "CREATE INDEX runs_by_thread ON runs (thread_id, position)",
-    "steps_by_run": "CREATE INDEX steps_by_run ON steps (run_id, position)",
-    "messages_by_thread": "CREATE INDEX messages_by_thread ON messages (thread_id, position)",
 }
 """Name -> the statement that makes it. An archive holds exactly these texts, or it was tampered with."""
+INDEX_OF_IDS = "CREATE INDEX runs_by_id ON runs (id)"
+"""Made once an export has ended: ids come in no order, and to keep it while millions arrive would cost most."""
 
 
 def checksum(blob: bytes | None, *fields: object) -> int:

@@ -1,85 +1,31 @@
 """The writing side of an archive: pages with the walk's new state, in transactions. It blocks; see `_writer`."""
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
-
-import attrs
+from typing import Any, Self
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _file, _moments
+from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._lock import Lock
-from asyncruns.archive._schema import Kind, checksum, digest
+from asyncruns.archive._records import (
+    FROM_NEWEST,
+    WALKS,
+    KnownThread,
+    PageWrite,
+    ThreadWrite,
+    VerifiedWrite,
+    Walk,
+    Write,
+    check_thread,
+    read_walk,
+)
+from asyncruns.archive._rows import put_items, put_walks
+from asyncruns.archive._schema import INDEX_OF_IDS, OWNERS, PAGE_SIZE, Kind, checksum, digest
 
-WalkState = Literal["walking", "done", "open", "failed"]
-"""Of a walk: under way; ended; ended, but what it holds may still change; broken off."""
-ThreadState = Literal["listed", "done", "failed"]
-"""Of a thread: not all brought yet; all brought; something could not be brought."""
-
-
-@attrs.frozen(kw_only=True)
-class Walk:
-    """Where the walk of one listing stands.
-
-    Attributes:
-        thread_id: The thread.
-        kind: What is listed.
-        run_id: Whose steps; empty for the other kinds.
-        state: See `WalkState`.
-        cursor: Id of the last item archived; None before the first.
-        anchor: Id of the last item before the first that may still change; a later walk begins behind it.
-        position: Items seen so far.
-        reason: Why it failed.
-    """
-
-    thread_id: str
-    kind: Kind
-    run_id: str = ""
-    state: WalkState = "walking"
-    cursor: str | None = None
-    anchor: str | None = None
-    position: int = 0
-    reason: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class PageWrite:
-    """The items of a page and the state of their walk behind it."""
-
-    walk: Walk
-    items: Sequence[tuple[str, bytes]] = ()
-
-
-@attrs.frozen(kw_only=True)
-class ThreadWrite:
-    """What is now known of a thread; *json* None leaves the object as it is."""
-
-    id: str
-    state: ThreadState
-    reason: str | None = None
-    json: bytes | None = None
-
-
-@attrs.frozen(kw_only=True)
-class VerifiedWrite:
-    """What a verification found of a thread: empty for nothing missing and nothing different."""
-
-    id: str
-    findings: str
-
-
-Write = PageWrite | ThreadWrite | VerifiedWrite
-
-
-@attrs.frozen(kw_only=True)
-class KnownThread:
-    """A thread to bring, with what is known of it."""
-
-    id: str
-    state: ThreadState
-    has_json: bool
-    walks: dict[Kind, Walk]
+_LOG_BYTES = 64 * 2**20
+"""How long the write-ahead log may get before it is carried over into the file, for which the writer has to wait."""
+_OF_OWNER: dict[Kind, str] = {kind: " AND ".join(f"{name} = :{name}" for name in OWNERS[kind]) for kind in OWNERS}
 
 
 class Store:
@@ -108,6 +54,7 @@ class Store:
         try:
             with _file.told(path):
                 self._epoch = self._begin_filling()
+                self._is_new = self._db.execute("SELECT 1 FROM walks LIMIT 1").fetchone() is None
         except BaseException:
             self._db.close()
             self._lock.release()
@@ -136,8 +83,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._check_epoch()
-                for write in writes:
-                    self._apply(write)
+                self._apply(list(writes))
                 _moments.reached("before_commit")
                 self._db.execute("COMMIT")
             except BaseException:
@@ -191,23 +137,30 @@ class Store:
         """Return where a walk stands; None if it never began."""
         with _file.told(self.path):
             found = self._db.execute(
-                "SELECT thread_id, kind, run_id, state, cursor, anchor, position, reason, checksum FROM walks"
-                " WHERE thread_id = ? AND kind = ? AND run_id = ?",
+                f"{WALKS} WHERE thread_id = ? AND kind = ? AND run_id = ? AND \"order\" = 'asc'",
                 (thread_id, kind, run_id),
             ).fetchone()
         return None if found is None else read_walk(self.path, found)
 
-    def runs_without_steps(self, walk: Walk) -> list[tuple[str, str | None]]:
-        """Return id and status of the runs up to the cursor of *walk* whose steps are not all there."""
+    def runs_without_steps(self, walk: Walk, newest: Walk | None = None) -> list[tuple[str, str | None]]:
+        """Return id and status of the runs brought, by *walk* or from the newest end, whose steps are not all there.
+
+        Not those that had not ended, with the steps that they had: they are listed again, unless they were deleted.
+        """
+        edge = 2 * FROM_NEWEST if newest is None else newest.position
         with _file.told(self.path):
             rows = self._db.execute(
-                "SELECT id, status FROM runs WHERE thread_id = ?1"
-                " AND position <= (SELECT position FROM runs WHERE id = ?2)"
-                " AND NOT EXISTS (SELECT 1 FROM walks WHERE walks.thread_id = ?1 AND kind = 'steps'"
-                " AND walks.run_id = runs.id AND state = 'done') ORDER BY position",
-                (walk.thread_id, walk.cursor),
+                "SELECT id, status, state FROM runs LEFT JOIN walks"
+                " ON walks.thread_id = runs.thread_id AND walks.kind = 'steps' AND walks.run_id = runs.id"
+                " WHERE runs.thread_id = ?1 AND state IS NOT 'done' AND (runs.position > ?3"
+                " OR runs.position <= (SELECT position FROM runs WHERE thread_id = ?1 AND id = ?2))"
+                " ORDER BY runs.position",
+                (walk.thread_id, walk.cursor, edge),
             ).fetchall()
-        return [(id.decode(), status.decode() if isinstance(status, bytes) else None) for id, status in rows]
+        known = [
+            (id.decode(), status.decode() if isinstance(status, bytes) else None, state) for id, status, state in rows
+        ]
+        return [(id, status) for id, status, state in known if state != b"open" or is_terminal(status)]
 
     def runs_with_steps(self, thread_id: str, among: Sequence[str]) -> set[str]:
         """Return those runs of *among* whose steps are all there and can no longer change."""
@@ -221,26 +174,52 @@ class Store:
 
     def ids_before(self, walk: Walk, limit: int) -> list[str]:
         """Return the ids of the items archived before the cursor of *walk*, nearest first."""
-        owner, key = ("run_id", walk.run_id) if walk.kind == "steps" else ("thread_id", walk.thread_id)
+        listing = f"FROM {walk.kind} WHERE {_OF_OWNER[walk.kind]}"
+        values = {"thread_id": walk.thread_id, "run_id": walk.run_id, "cursor": walk.cursor, "limit": limit}
         with _file.told(self.path):
             rows = self._db.execute(
-                f"SELECT id FROM {walk.kind} WHERE {owner} = ?1 AND position <"  # noqa: S608  # names of our own
-                f" (SELECT position FROM {walk.kind} WHERE id = ?2) ORDER BY position DESC LIMIT ?3",
-                (key, walk.cursor, limit),
+                f"SELECT id {listing} AND position < (SELECT position {listing} AND id = :cursor)"
+                " ORDER BY position DESC LIMIT :limit",
+                values,
             ).fetchall()
         return [id.decode() for (id,) in rows]
+
+    def of_other_end(self, walk: Walk, ids: Collection[str]) -> set[str]:
+        """Return those of *ids* that the walk from the other end of the listing brought."""
+        side = ">" if walk.order == "asc" else "<"
+        with _file.told(self.path):
+            rows = self._db.execute(
+                f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position {side} ?"  # noqa: S608  # our own words
+                f" AND id IN ({', '.join('?' * len(ids))})",
+                (walk.thread_id, FROM_NEWEST // 2, *ids),
+            ).fetchall()
+        return {id.decode() for (id,) in rows}
+
+    def newest_of_block(self, walk: Walk) -> str:
+        """Return the id of the item at which the walk from the newest end began."""
+        with _file.told(self.path):
+            found: tuple[bytes] = self._db.execute(
+                f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position = ?",  # noqa: S608  # our own words
+                (walk.thread_id, FROM_NEWEST),
+            ).fetchone()
+        return found[0].decode()
 
     def all_threads(self) -> list[str]:
         """Return the ids of all threads, in the order of the list that was given."""
         with _file.told(self.path):
             return [id.decode() for (id,) in self._db.execute("SELECT id FROM threads ORDER BY rowid")]
 
-    def digests(self, kind: Kind, owner: str) -> dict[str, int]:
+    def digests(self, kind: Kind, thread_id: str, run_id: str = "") -> dict[str, int]:
         """Return the digest of each run of a thread, or of each step of a run, by id."""
-        column = "run_id" if kind == "steps" else "thread_id"
+        owner = {"thread_id": thread_id, "run_id": run_id}
         with _file.told(self.path):
-            rows = self._db.execute(f"SELECT id, json FROM {kind} WHERE {column} = ?", (owner,))  # noqa: S608
+            rows = self._db.execute(f"SELECT id, json FROM {kind} WHERE {_OF_OWNER[kind]}", owner)  # noqa: S608
             return {id.decode(): digest(json) for id, json in rows}
+
+    def index_runs(self) -> None:
+        """Make a quick way to a run, and so to its steps, by its id alone, unless there is one."""
+        with _file.told(self.path):
+            self._db.execute(INDEX_OF_IDS.replace("INDEX", "INDEX IF NOT EXISTS"))
 
     def note_verified(self, moment: int) -> None:
         """Write down when the archive was verified, in Unix seconds."""
@@ -252,6 +231,7 @@ class Store:
         # A power cut may take back the last transactions, rows and cursor alike; it tears none.
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA cache_size = -32000")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // PAGE_SIZE}")
         taken = self._db.execute(
             "UPDATE archive SET epoch = epoch + 1, owner = ? RETURNING epoch", (self._lock.owner,)
         ).fetchone()
@@ -282,40 +262,26 @@ class Store:
         reason, verified, given_sum, json = rest
         check_thread(self.path, id, state, reason, verified, given_sum, json)
         thread_id = id.decode()
-        kinds: tuple[Kind, ...] = ("runs", "messages")
-        walks = {kind: walk for kind in kinds if (walk := self.walk(thread_id, kind)) is not None}
-        return KnownThread(id=thread_id, state=state.decode(), has_json=bool(has_json), walks=walks)
+        if self._is_new:
+            return KnownThread(id=thread_id, state=state.decode(), has_json=bool(has_json))
+        rows = self._db.execute(f"{WALKS} WHERE thread_id = ? AND kind IN ('runs', 'messages')", (thread_id,))
+        walks = [read_walk(self.path, row) for row in rows]
+        known = {(walk.kind, walk.order): walk for walk in walks}
+        return KnownThread(id=thread_id, state=state.decode(), has_json=bool(has_json), walks=known)
 
-    def _apply(self, write: Write) -> None:
-        match write:
-            case PageWrite():
-                self._insert(write)
-                _moments.reached("after_rows")
-                self._put_walk(write.walk)
-                _moments.reached("after_cursor")
-            case ThreadWrite():
-                self._put_thread(write)
-            case VerifiedWrite():
-                self._put_verified(write)
-
-    def _insert(self, write: PageWrite) -> None:
-        if not write.items:
-            return
-        walk, values = write.walk, []
-        owners = (walk.thread_id, walk.run_id) if walk.kind == "steps" else (walk.thread_id,)
-        first = walk.position - len(write.items)
-        for position, (id, blob) in enumerate(write.items, first):
-            values += [id, *owners, position, checksum(blob, id, *owners), blob]
-        changed = self._db.execute(_insertion(walk.kind, len(write.items)), values).rowcount
-        if changed != len(write.items):
-            raise ArchiveError(
-                f"An item of thread {walk.thread_id} has the id of one that the archive holds under another thread."
-            )
-
-    def _put_walk(self, walk: Walk) -> None:
-        values = attrs.astuple(walk)
-        fields = (walk.thread_id, walk.kind, walk.run_id, walk.state, *values[4:])
-        self._db.execute("REPLACE INTO walks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, checksum(None, *fields)))
+    def _apply(self, writes: Sequence[Write]) -> None:
+        pages = [write for write in writes if isinstance(write, PageWrite)]
+        if pages:
+            put_items(self._db, pages)
+            _moments.reached("after_rows")
+            put_walks(self._db, [page.walk for page in pages])
+            _moments.reached("after_cursor")
+        for write in writes:
+            match write:
+                case ThreadWrite():
+                    self._put_thread(write)
+                case VerifiedWrite():
+                    self._put_verified(write)
 
     def _put_thread(self, write: ThreadWrite) -> None:
         json, verified = self._db.execute("SELECT json, verified FROM threads WHERE id = ?", (write.id,)).fetchone()
@@ -331,47 +297,6 @@ class Store:
         state, reason = found[0].decode(), None if found[1] is None else found[1].decode()
         told = checksum(found[2], write.id, state, reason, write.findings)
         self._db.execute("UPDATE threads SET verified = ?, checksum = ? WHERE id = ?", (write.findings, told, write.id))
-
-
-def read_walk(path: Path, row: Sequence[Any]) -> Walk:
-    """Return the walk in *row*, the columns of `walks`.
-
-    Raises:
-        ArchiveCorrupt: It is not what was written.
-    """
-    try:
-        fields: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in row[:-1]]
-    except UnicodeDecodeError:
-        fields = []
-    if not fields or checksum(None, *fields) != row[-1]:
-        raise ArchiveCorrupt(f"{path} is damaged: where a walk stands does not match its checksum.")
-    names = ("thread_id", "kind", "run_id", "state", "cursor", "anchor", "position", "reason")
-    return Walk(**dict(zip(names, fields, strict=True)))
-
-
-def check_thread(
-    path: Path, id: bytes, state: bytes, reason: bytes | None, verified: bytes | None, given: int, json: bytes | None
-) -> None:
-    """Raise `ArchiveCorrupt` unless a row of `threads` is what was written."""
-    try:
-        told = [None if value is None else value.decode() for value in (id, state, reason, verified)]
-        right = checksum(json, *told) == given
-    except (UnicodeDecodeError, AttributeError):
-        right = False
-    if not right:
-        raise ArchiveCorrupt(f"{path} is damaged: what it says of a thread does not match its checksum.")
-
-
-@cache
-def _insertion(kind: Kind, count: int) -> str:
-    """Write the statement for *count* items: one for a page, so that the interpreter is let go once and not per row."""
-    owners = "thread_id, run_id" if kind == "steps" else "thread_id"
-    marks = f"({', '.join('?' * (owners.count(',') + 1))}, ?, ?, ?, CAST(? AS TEXT))"
-    same = "thread_id = excluded.thread_id" + (" AND run_id = excluded.run_id" if kind == "steps" else "")
-    return (
-        f"INSERT INTO {kind} (id, {owners}, position, checksum, json) VALUES {', '.join([marks] * count)}"  # noqa: S608
-        f" ON CONFLICT (id) DO UPDATE SET checksum = excluded.checksum, json = excluded.json WHERE {same}"
-    )
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -14,8 +14,9 @@ import msgspec
 from asyncruns import AsyncCursorPager, AsyncRunsError, AuthenticationError, Session
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
-from asyncruns.archive._schema import Kind, digest
-from asyncruns.archive._store import Store, VerifiedWrite
+from asyncruns.archive._records import VerifiedWrite
+from asyncruns.archive._schema import digest
+from asyncruns.archive._store import Store
 from asyncruns.archive._walking import PAGE_ITEMS
 from asyncruns.archive._writer import Writer
 
@@ -112,16 +113,18 @@ class _Verifier:
         """Verify a thread and say in a few words what was found; nothing for nothing."""
         missing, different = len(self._findings.missing), len(self._findings.different)
         runs = partial(self._session.runs.list, thread_id, order="desc", limit=PAGE_ITEMS)
-        ids = await self._listing("runs", thread_id, runs)
+        ids = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs)
         if self._steps:
             for run_id in ids:
                 steps = partial(self._session.steps.list, thread_id, run_id, order="desc", limit=PAGE_ITEMS)
-                await self._listing("steps", run_id, steps)
+                await self._listing(partial(Store.digests, kind="steps", thread_id=thread_id, run_id=run_id), steps)
         missing, different = len(self._findings.missing) - missing, len(self._findings.different) - different
         return f"{missing} missing, {different} different" if missing or different else ""
 
-    async def _listing(self, kind: Kind, owner: str, pager: Callable[[], AsyncCursorPager[Any]]) -> list[str]:
-        known: Mapping[str, int] = await self._writer.call(partial(Store.digests, kind=kind, owner=owner))
+    async def _listing(
+        self, digests: Callable[[Store], dict[str, int]], pager: Callable[[], AsyncCursorPager[Any]]
+    ) -> list[str]:
+        known = await self._writer.call(digests)
         seen: dict[str, None] = {}
 
         async def walk() -> None:

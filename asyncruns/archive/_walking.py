@@ -5,38 +5,19 @@ from contextlib import aclosing
 from typing import Any
 
 import attrs
-import msgspec
 
-from asyncruns import (
-    TERMINAL_STATUSES,
-    AsyncCursorPager,
-    BadRequestError,
-    CursorLostError,
-    IdentityMismatchError,
-    NotFoundError,
-    Page,
-    SchemaError,
-)
-from asyncruns.archive._store import PageWrite, Walk, WalkState
+from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
+from asyncruns.archive._facts import Facts, check_owner, facts_of, settled
+from asyncruns.archive._meeting import Meeting
+from asyncruns.archive._records import Order, PageWrite, Walk, WalkState
 from asyncruns.archive._writer import Writer
 
 PAGE_ITEMS = 100
 _EARLIER_IDS = 16
 
-
-class Facts(msgspec.Struct):
-    """What of an item a walk needs to know."""
-
-    id: str
-    status: Any = None
-    thread_id: Any = None
-    run_id: Any = None
-
-
-_read_facts = msgspec.json.Decoder(Facts).decode
-
-MakePager = Callable[[str | None, int | None], AsyncCursorPager[Any]]
-"""Makes a pager behind a cursor, for a number of items (None: all)."""
+MakePager = Callable[[Order, str | None, int | None], AsyncCursorPager[Any]]
+"""Makes a pager in an order, behind a cursor, for a number of items (None: all)."""
+Keep = Callable[[Page[bytes], Sequence[Facts]], Awaitable[bool]]
 
 
 @attrs.define(kw_only=True)
@@ -48,10 +29,12 @@ class Walker:
         walk: Where it stands.
         pager: Makes pagers of it.
         calm: Awaited before each page; waits while everybody is to wait.
-        arrived: Called with the facts of each page that is in the archive.
+        arrived: Called with the facts of what came into the archive, page by page.
         probe: Whether to ask once more past the end.
         check_identity: Whether items of another thread or run are an error.
         settles: Whether what it holds can no longer change once it was walked to the end.
+        meeting: Where it meets the walk from the newest end; None: it goes alone.
+        is_long: Called when more is behind the first page of a listing that was never walked before.
     """
 
     writer: Writer
@@ -62,6 +45,8 @@ class Walker:
     probe: bool = False
     check_identity: bool = True
     settles: bool = True
+    meeting: Meeting | None = None
+    is_long: Callable[[], Awaitable[None]] | None = None
 
     async def to_end(self) -> None:
         """Bring all pages behind the cursor; may be called again after an error, and then goes on."""
@@ -70,90 +55,119 @@ class Walker:
             asked.add(self.walk.cursor)
             before = self.walk.position
             await self._pages()
-            if not self.probe or self.walk.position == before:
+            if self.walk.position == before or not (self.probe or self._has_met):
                 break
         state: WalkState = "done" if self.settles else "open"
         if self.walk.state != state:
-            self.walk = attrs.evolve(self.walk, state=state, reason=None)
-            await self.writer.write(PageWrite(walk=self.walk))
+            await self._write(attrs.evolve(self.walk, state=state, reason=None))
+
+    async def from_newest(self) -> None:
+        """Bring pages from the newest end until nothing more is wanted from there; may be called again."""
+        if self.meeting is not None and not self.meeting.is_over:
+            await self._pages_behind("desc", self.meeting.newest.cursor, self._keep_newest)
+
+    @property
+    def _has_met(self) -> bool:
+        """Whether the walk came to its meeting, and has yet to look behind it."""
+        return self.meeting is not None and self.meeting.is_over and self.walk.state == "walking"
 
     async def _pages(self) -> None:
+        cursor = self.walk.cursor
         try:
-            await self._pages_behind(self.walk.cursor)
+            await self._pages_behind("asc", cursor, self._keep)
         except CursorLostError:
-            await self._pages_behind(None)  # What comes again by that changes nothing.
+            await self._pages_behind("asc", None, self._keep)  # What comes again by that changes nothing.
         except (NotFoundError, BadRequestError):
-            if self.walk.cursor is None:
+            if cursor is None:
                 raise
-            await self._pages_behind(await self._earlier_cursor())
+            await self._pages_behind("asc", await self._earlier_cursor(), self._keep)
 
     async def _earlier_cursor(self) -> str | None:
         """Return the nearest item before the cursor that the server still has; the one at the cursor is gone."""
-        await self.pager(None, 1)  # Refused too: the listing is gone and not the cursor.
+        await self.pager("asc", None, 1)  # Refused too: the listing is gone and not the cursor.
         for id in await self.writer.call(lambda store: store.ids_before(self.walk, _EARLIER_IDS)):
             try:
-                await self.pager(id, 1)
+                await self.pager("asc", id, 1)
             except (NotFoundError, BadRequestError):
                 continue
             return id
         return None
 
-    async def _pages_behind(self, cursor: str | None) -> None:
-        async with aclosing(self._raw_pages(cursor)) as pages:
+    async def _pages_behind(self, order: Order, cursor: str | None, keep: Keep) -> None:
+        """Bring pages until there are no more, or *keep* says that it is enough."""
+        async with aclosing(self._raw_pages(order, cursor)) as pages:
             await self.calm()
             async for page in pages:
-                await self._keep(page, last=page.has_more is False)
+                facts = facts_of(page.data)
+                if self.check_identity:
+                    check_owner(facts, self.walk)
+                if facts and await keep(page, facts):
+                    return
                 await self.calm()
 
-    def _raw_pages(self, cursor: str | None) -> AsyncGenerator[Page[bytes], None]:
+    def _raw_pages(self, order: Order, cursor: str | None) -> AsyncGenerator[Page[bytes], None]:
         # Not ahead: a page that is asked for before the last one is safe would be asked for again after a crash.
-        return self.pager(cursor, None).raw_pages(ahead=False)
+        return self.pager(order, cursor, None).raw_pages(ahead=False)
 
-    async def _keep(self, page: Page[bytes], *, last: bool) -> None:
-        facts = [self._checked(blob) for blob in page.data]
-        if not facts:
-            return
-        ends = last and not self.probe
-        walk = self._behind(facts, state=("done" if self.settles else "open") if ends else "walking")
-        await self.writer.write(PageWrite(walk=walk, items=[(f.id, b) for f, b in zip(facts, page.data, strict=True)]))
+    async def _keep(self, page: Page[bytes], facts: Sequence[Facts]) -> bool:
+        """Archive a page; True if the walk met the one from the newest end."""
+        ends, is_first = page.has_more is False and not self.probe, self.walk.cursor is None
+        walk = self._behind(facts, ends=ends)
+        writes, met, brought = [PageWrite(walk=walk, items=_items(facts, page))], False, set[str]()
+        if self.meeting is not None:
+            brought = await self.meeting.taken(walk, facts)
+            met = bool(brought) and self.meeting.is_sound and not ends
+            if met:
+                walk = await self.meeting.behind(walk)
+                writes.append(PageWrite(walk=walk))
+        await self._write(walk, *writes)
+        await self.arrived([fact for fact in facts if fact.id not in brought] if brought else facts)
+        if is_first and page.has_more and self.is_long is not None:
+            await self.is_long()
+        return met
+
+    async def _keep_newest(self, page: Page[bytes], facts: Sequence[Facts]) -> bool:
+        """Archive what is new of a page from the newest end; True if the walks met, or this one is not sound."""
+        meeting = self.meeting
+        assert meeting is not None  # noqa: S101  # `from_newest` saw to it
+        if meeting.is_over:
+            return True
+        if not meeting.comes_newest_first(facts):
+            meeting.is_sound = False
+            return True
+        brought = await meeting.taken(meeting.newest, facts)
+        items = zip(facts, _items(facts, page), strict=True)
+        fresh = [(fact, item) for fact, item in items if fact.id not in brought]
+        if fresh:
+            meeting.newest = meeting.further([fact for fact, _ in fresh])
+            await self.writer.write(PageWrite(walk=meeting.newest, items=[item for _, item in fresh]))
+        await meeting.written(meeting.newest)
+        await self.arrived([fact for fact, _ in fresh])
+        return len(fresh) < len(facts)
+
+    async def _write(self, walk: Walk, *writes: PageWrite) -> None:
+        """Write pages and where the walk stands; its end ends the walk from the newest end, too."""
+        closing: list[PageWrite] = []
+        if self.meeting is not None and (self.meeting.is_over or walk.state != "walking"):
+            self.meeting.is_over = True
+            if self.meeting.newest.cursor is not None:
+                self.meeting.newest = attrs.evolve(self.meeting.newest, state="done")
+                closing.append(PageWrite(walk=self.meeting.newest))
+        await self.writer.write(*(writes or [PageWrite(walk=walk)]), *closing)
         self.walk = walk
-        await self.arrived(facts)
+        if self.meeting is not None:
+            await self.meeting.written(walk)
 
-    def _behind(self, facts: Sequence[Facts], *, state: Any) -> Walk:
+    def _behind(self, facts: Sequence[Facts], *, ends: bool) -> Walk:
         """Return where the walk stands behind these items."""
         walk = self.walk
         anchor = walk.anchor
-        if anchor == walk.cursor:  # Everything so far is settled: how far does that go on?
-            for fact in facts:
-                if not _is_settled(fact, walk):
-                    break
-                anchor = fact.id
+        if anchor == walk.cursor and (count := settled(facts, walk)):  # Everything so far is settled, and goes on so.
+            anchor = facts[count - 1].id
+        state: WalkState = "walking" if not ends else "done" if self.settles else "open"
         position = walk.position + len(facts)
         return attrs.evolve(walk, cursor=facts[-1].id, anchor=anchor, position=position, state=state, reason=None)
 
-    def _checked(self, blob: bytes) -> Facts:
-        try:
-            facts: Facts = _read_facts(blob)
-        except msgspec.DecodeError as error:
-            raise SchemaError(f"An item of the listing has another shape: {error}", path="$.id") from None
-        walk = self.walk
-        for name, asked in (("thread_id", walk.thread_id), ("run_id", walk.run_id)):
-            said = getattr(facts, name)
-            if self.check_identity and (name == "thread_id" or walk.kind == "steps") and said not in (None, asked):
-                raise IdentityMismatchError(
-                    f"The listing of thread {walk.thread_id} holds an item of another: its {name} is {said!r}.",
-                    expected=asked,
-                    got=str(said),
-                )
-        return facts
 
-
-def is_terminal(status: object) -> bool:
-    """Whether a run with this status, which may be anything a server sends, will never change again."""
-    return isinstance(status, str) and status in TERMINAL_STATUSES
-
-
-def _is_settled(facts: Facts, walk: Walk) -> bool:
-    if walk.kind == "runs":
-        return is_terminal(facts.status)
-    return bool(facts.status != "in_progress")
+def _items(facts: Sequence[Facts], page: Page[bytes]) -> list[tuple[str, bytes]]:
+    return [(fact.id, blob) for fact, blob in zip(facts, page.data, strict=True)]

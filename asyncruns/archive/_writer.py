@@ -11,11 +11,13 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from asyncruns.archive._store import Store, Write
+from asyncruns.archive._records import PageWrite, Write
+from asyncruns.archive._store import Store
 
 T = TypeVar("T")
 
-_WRITES_PER_TRANSACTION = 8
+_ITEMS_PER_TRANSACTION = 800
+_ORDERS_PER_TRANSACTION = 64
 
 
 @attrs.frozen
@@ -25,6 +27,11 @@ class _Order:
     done: "asyncio.Future[Any]"
     writes: tuple[Write, ...] = ()
     call: Callable[[Store], Any] | None = None
+
+    @property
+    def items(self) -> int:
+        """How many items it brings."""
+        return sum(len(write.items) for write in self.writes if isinstance(write, PageWrite))
 
 
 class Writer:
@@ -112,9 +119,12 @@ class Writer:
                 return
 
     def _batch(self, first: _Order) -> tuple[list[_Order], bool]:
-        """Return *first* with what else already waits, and whether the end was among it."""
-        batch = [first]
-        while len(batch) < _WRITES_PER_TRANSACTION:
+        """Return *first* with what else already waits, and whether the end was among it.
+
+        Not with all of it: while some pages are written, the walks of the others ask for their next.
+        """
+        batch, items = [first], first.items
+        while items < _ITEMS_PER_TRANSACTION and len(batch) < _ORDERS_PER_TRANSACTION:
             try:
                 order = self._orders.get_nowait()
             except queue.Empty:
@@ -122,31 +132,32 @@ class Writer:
             if order is None:
                 return batch, True
             batch.append(order)
+            items += order.items
         return batch, False
 
     def _carry_out(self, store: Store, batch: list[_Order]) -> None:
-        calls = [order for order in batch if order.call is not None]
+        """Carry out *batch*; what was called before something was written does not see it, for calls come first."""
+        for order in batch:
+            if order.call is not None:
+                try:
+                    self._tell(order.done, order.call(store))
+                except BaseException as error:
+                    self._tell(order.done, None, error)
         writing = [order for order in batch if order.call is None]
-        try:
-            if writing:
-                store.apply(write for order in writing for write in order.writes)
-            self._tell_all(writing)
-        except BaseException as error:
-            if len(writing) == 1:
-                self._tell(writing[0].done, None, error)
-            else:
-                for order in writing:  # One of them is refused: not all need be.
-                    self._carry_out(store, [order])
-        for order in calls:
-            assert order.call is not None  # noqa: S101  # these are the calls
-            try:
-                self._tell(order.done, order.call(store))
-            except BaseException as error:
-                self._tell(order.done, None, error)
+        if writing:
+            self._write(store, writing)
 
-    def _tell_all(self, orders: list[_Order]) -> None:
-        if orders:
-            self._in_loop(partial(_settle_all, orders))
+    def _write(self, store: Store, orders: list[_Order]) -> None:
+        try:
+            store.apply(write for order in orders for write in order.writes)
+        except BaseException as error:
+            if len(orders) == 1:
+                self._tell(orders[0].done, None, error)
+                return
+            for order in orders:  # One of them is refused: not all need be.
+                self._write(store, [order])
+            return
+        self._in_loop(partial(_settle_all, orders))
 
     def _tell(self, done: "asyncio.Future[Any]", result: Any, error: BaseException | None = None) -> None:
         self._in_loop(lambda: _settle(done, result, error))

@@ -1,0 +1,65 @@
+"""What of an item a walk needs to know, and whether it can still change."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from asyncruns import TERMINAL_STATUSES, IdentityMismatchError, SchemaError
+from asyncruns.archive._records import Walk
+
+
+class Facts(msgspec.Struct, gc=False):
+    """What of an item a walk needs to know; only the id must be there."""
+
+    id: str
+    status: Any = None
+    created_at: Any = None
+    thread_id: Any = None
+    run_id: Any = None
+
+
+_read_facts = msgspec.json.Decoder(list[Facts]).decode
+
+
+def facts_of(blobs: Iterable[bytes]) -> list[Facts]:
+    """Read the facts of a page's items, all in one go.
+
+    Raises:
+        SchemaError: An item is no object with an id.
+    """
+    try:
+        found: list[Facts] = _read_facts(b"[%b]" % b",".join(blobs))
+    except msgspec.DecodeError as error:
+        raise SchemaError(f"An item of the listing has another shape: {error}", path="$.data") from None
+    return found
+
+
+def check_owner(facts: Iterable[Facts], walk: Walk) -> None:
+    """Raise `IdentityMismatchError` if an item says that it belongs to another thread or run."""
+    for fact in facts:
+        if fact.thread_id != walk.thread_id and fact.thread_id is not None:
+            raise _stranger("thread_id", fact.thread_id, walk.thread_id, walk)
+        if walk.kind == "steps" and fact.run_id != walk.run_id and fact.run_id is not None:
+            raise _stranger("run_id", fact.run_id, walk.run_id, walk)
+
+
+def is_terminal(status: object) -> bool:
+    """Whether a run with this status, which may be anything a server sends, will never change again."""
+    return isinstance(status, str) and status in TERMINAL_STATUSES
+
+
+def settled(facts: Sequence[Facts], walk: Walk) -> int:
+    """Return how many items there are before the first that may still change."""
+    for number, fact in enumerate(facts):
+        if not (is_terminal(fact.status) if walk.kind == "runs" else fact.status != "in_progress"):
+            return number
+    return len(facts)
+
+
+def _stranger(name: str, said: object, asked: str, walk: Walk) -> IdentityMismatchError:
+    return IdentityMismatchError(
+        f"The listing of thread {walk.thread_id} holds an item of another: its {name} is {said!r}.",
+        expected=asked,
+        got=str(said),
+    )

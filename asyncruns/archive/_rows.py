@@ -1,0 +1,74 @@
+"""Many rows in few statements.
+
+A statement lets go of the interpreter once, and to get it back from the event loop's thread takes longer than to
+write a row. So the rows of several pages go into statements of a hundred rows.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+from zlib import crc32
+
+from asyncruns.archive._records import WALK_COLUMNS, PageWrite, Walk
+from asyncruns.archive._schema import OWNERS, Kind, checksum
+
+_SIZES = (800, 100, 10, 1)
+
+
+def put_items(db: sqlite3.Connection, pages: Iterable[PageWrite]) -> None:
+    """Insert the items of *pages*, or bring up to date those that are there."""
+    by_kind: dict[Kind, list[Any]] = defaultdict(list)
+    for page in pages:
+        _add_items(by_kind[page.walk.kind], page)
+    for kind, values in by_kind.items():
+        for count, part in _parts(values, len(OWNERS[kind]) + 4):
+            db.execute(_insertion(kind, count), part)
+
+
+def put_walks(db: sqlite3.Connection, walks: Iterable[Walk]) -> None:
+    """Insert or replace *walks*."""
+    values: list[Any] = []
+    for walk in walks:
+        fields = walk.fields()
+        values += (*fields, checksum(None, *fields))
+    for count, part in _parts(values, len(WALK_COLUMNS) + 1):
+        db.execute(_replacement(count), part)
+
+
+def _add_items(values: list[Any], page: PageWrite) -> None:
+    walk = page.walk
+    owners = (walk.thread_id, walk.run_id) if walk.kind == "steps" else (walk.thread_id,)
+    # What `checksum` gives, with the part that the rows have in common made once.
+    behind = "".join(f"\0{owner}" for owner in owners).encode("utf-8", "surrogatepass")
+    for position, (id, blob) in zip(page.positions, page.items, strict=True):
+        head = crc32(id.encode("utf-8", "surrogatepass") + behind)
+        values += (id, *owners, position, crc32(blob, head), blob)
+
+
+def _parts(values: list[Any], columns: int) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the values of some rows at a time, in the few sizes that there are statements for."""
+    at = 0
+    for count in _SIZES:
+        width = count * columns
+        while len(values) - at >= width:
+            yield count, values[at : at + width]
+            at += width
+
+
+@cache
+def _insertion(kind: Kind, count: int) -> str:
+    owners = OWNERS[kind]
+    marks = f"({'?, ' * len(owners)}?, ?, ?, CAST(? AS TEXT))"
+    return (
+        f"INSERT INTO {kind} (id, {', '.join(owners)}, position, checksum, json)"  # noqa: S608  # names of our own
+        f" VALUES {', '.join([marks] * count)} ON CONFLICT ({', '.join(owners)}, id) DO UPDATE SET"
+        " position = excluded.position, checksum = excluded.checksum, json = excluded.json"
+    )
+
+
+@cache
+def _replacement(count: int) -> str:
+    marks = f"({', '.join('?' * (len(WALK_COLUMNS) + 1))})"
+    return f"REPLACE INTO walks VALUES {', '.join([marks] * count)}"  # noqa: S608  # marks alone

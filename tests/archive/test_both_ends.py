@@ -1,0 +1,195 @@
+"""Long listings are walked from both ends until the walks meet; nothing depends on where that is."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncruns import Session
+from asyncruns.archive import Archive, Progress, export
+from asyncruns.archive._facts import Facts
+from asyncruns.archive._meeting import Meeting
+from asyncruns.archive._records import FROM_NEWEST, Walk
+
+from .listings import Listings
+
+THREAD = "thread_1"
+
+
+@pytest.fixture
+async def listings() -> AsyncIterator[Listings]:
+    """Give the test a server of listings."""
+    async with Listings() as server:
+        yield server
+
+
+@pytest.fixture
+async def local(listings: Listings, open_session: Any) -> Session:
+    """Give the test a session on it."""
+    session: Session = await open_session(Session("sk-test", listings.base_url))
+    return session
+
+
+async def bring(session: Session, path: Path, **options: Any) -> Progress:
+    """Export the one thread from both ends."""
+    return await export(session, path, [THREAD], **{"both_ends": True, "steps": False, "concurrency": 2, **options})
+
+
+def held(path: Path) -> list[Any]:
+    """Return the runs of the thread, in the archive's order."""
+    with Archive.open(path) as archive:
+        return [json.loads(blob) for blob in archive.raw("runs", thread_id=THREAD)]
+
+
+def asked(listings: Listings, order: str) -> int:
+    """Return how often listings of runs were asked for in an order."""
+    return sum(path.endswith("/runs") and one == order for path, one, _ in listings.requests)
+
+
+@pytest.mark.parametrize("count", [*range(12), 25, 61])
+async def test_everything_comes_once_and_in_order(listings: Listings, local: Session, path: Path, count: int) -> None:
+    """Whatever the length, every run is there once, in the server's order, for three requests more at most."""
+    listings.threads[THREAD] = []
+    for _ in range(count):
+        listings.add_run(THREAD)
+    progress = await bring(local, path)
+    assert (progress.runs, progress.threads_done) == (count, 1)
+    assert held(path) == listings.threads[THREAD]
+    assert len(listings.requests) <= max(1, -(-count // 3)) + 3
+    if count <= 3:
+        assert asked(listings, "desc") == 0
+    if count > 20:
+        assert abs(asked(listings, "asc") - asked(listings, "desc")) <= 4
+    listings.requests.clear()
+    assert (await bring(local, path)).runs == 0
+    assert len(listings.requests) == 1
+
+
+async def test_it_is_asked_for(listings: Listings, local: Session, path: Path) -> None:
+    """Without the option every listing is walked from its oldest end alone."""
+    for _ in range(20):
+        listings.add_run(THREAD)
+    await bring(local, path, both_ends=False)
+    assert asked(listings, "desc") == 0
+
+
+async def test_steps_are_asked_for_once_a_run(listings: Listings, local: Session, path: Path) -> None:
+    """Where the walks overlap, neither leaves the steps of a run to the other, nor do both bring them."""
+    for _ in range(31):
+        listings.add_run(THREAD)
+    progress = await bring(local, path, steps=True, concurrency=5)
+    assert progress.steps == 31
+    steps = [path for path, _, _ in listings.requests if path.endswith("/steps")]
+    assert len(steps) == len(set(steps)) == 31
+
+
+@pytest.mark.parametrize(
+    "newest_first",
+    [
+        pytest.param(lambda items: items, id="ignores the order"),
+        pytest.param(lambda items: items[1::2] + items[::2], id="any order"),
+        pytest.param(lambda items: items[:2], id="another, shorter listing"),
+        pytest.param(lambda items: [], id="nothing"),
+    ],
+)
+async def test_unsound_order_falls_back(listings: Listings, local: Session, path: Path, newest_first: Any) -> None:
+    """A server whose `desc` is seen not to come newest first is walked from the oldest end alone, and to the end."""
+    for _ in range(25):
+        listings.add_run(THREAD)
+    listings.newest_first = newest_first
+    await bring(local, path)
+    assert held(path) == listings.threads[THREAD]
+
+
+async def test_order_that_becomes_unsound_falls_back(listings: Listings, local: Session, path: Path) -> None:
+    """Where only a later page shows that the order is not sound, what came until then does no harm."""
+    for _ in range(40):
+        listings.add_run(THREAD)
+    listings.newest_first = lambda items: items[:-7:-1] + items[5:20] + items[:5]
+    await bring(local, path)
+    assert held(path) == listings.threads[THREAD]
+
+
+async def test_refusal_of_the_newest_end_is_no_failure(listings: Listings, local: Session, path: Path) -> None:
+    """A page from the newest end that is refused leaves the listing to the walk from the oldest."""
+    for _ in range(40):
+        listings.add_run(THREAD)
+    shown: list[Any] = []
+
+    def forget(items: list[Any]) -> list[Any]:
+        shown.append(None)
+        return items[::-1] if len(shown) < 3 else []  # Its cursors are unknown from the third page on.
+
+    listings.newest_first = forget
+    progress = await bring(local, path)
+    assert progress.threads_failed == 0
+    assert held(path) == listings.threads[THREAD]
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_stopped_anywhere_and_gone_on_with(listings: Listings, local: Session, path: Path, seed: int) -> None:
+    """Stopped after any request, again and again, with runs added, changed and deleted meanwhile: nothing is lost.
+
+    What changed behind the cursor is brought by the export after the one that came to its end.
+    """
+    chance = random.Random(seed)
+    for _ in range(chance.randrange(8, 60)):
+        listings.add_run(THREAD, chance.choice(["completed", "completed", "in_progress"]))
+    runs = listings.threads[THREAD]
+    stable = {run["id"] for run in runs}
+    tasks: list[asyncio.Task[Progress]] = []
+    for _ in range(chance.randrange(1, 6)):
+        left = chance.randrange(1, 9)
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if chance.random() < 0.2:
+                listings.add_run(THREAD)
+            if chance.random() < 0.1:
+                stable.discard(runs.pop(chance.randrange(len(runs)))["id"])
+            if left == 0:
+                tasks[-1].cancel()
+
+        listings.on_request = count
+        exporting = asyncio.create_task(bring(local, path, both_ends=chance.random() < 0.8, steps=True))
+        tasks.append(exporting)
+        await asyncio.wait([exporting])
+        assert exporting.cancelled() or exporting.result().threads_done == 1
+    listings.on_request = lambda: None
+    await bring(local, path, steps=True)
+    for run in runs:
+        if run["status"] == "in_progress":
+            run.update(status="completed", change=1)
+    await bring(local, path, steps=True)
+    found = {run["id"]: run for run in held(path)}
+    assert len(found) == len(held(path))
+    assert stable <= found.keys()
+    assert [run for run in held(path) if run in runs] == runs
+    with Archive.open(path) as archive:
+        assert {json.loads(step)["run_id"] for step in archive.raw("steps")} >= stable
+    await bring(local, path, steps=True)  # Now the steps of runs that were deleted before these came are there, too.
+    listings.requests.clear()
+    await bring(local, path, steps=True)
+    assert len(listings.requests) == 1
+
+
+def test_anchor_of_the_block() -> None:
+    """All that is older than the anchor, and was brought from the newest end, is settled."""
+    newest = Walk(thread_id=THREAD, kind="runs", order="desc", position=FROM_NEWEST)
+    for words, anchor in [
+        ("ccc", "run_0"), ("uc", "run_1"), ("ccu", None), ("cucuc", "run_4"), ("u", None), ("ucc", "run_1"),
+    ]:  # fmt: skip
+        status = {"c": "completed", "u": "in_progress"}
+        facts = [Facts(id=f"run_{n}", status=status[letter]) for n, letter in enumerate(words)]
+        for cut in range(len(facts)):
+            meeting = Meeting(None, newest)  # type: ignore[arg-type]  # it writes nothing here
+            for part in (facts[:cut], facts[cut:]):
+                if part:
+                    meeting.newest = meeting.further(part)
+            assert meeting.newest.anchor == anchor
+            assert meeting.newest.position == FROM_NEWEST - len(facts)
