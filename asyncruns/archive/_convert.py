@@ -1,9 +1,8 @@
 """Out of the archive into other formats: written beside the target, made safe, and then given its name."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +14,7 @@ from asyncruns.archive import _file, _moments
 from asyncruns.archive._archive import Archive
 from asyncruns.archive._schema import FIELDS, TABLES, Table
 
-_ROWS_PER_GROUP = 10_000
+_ROWS_PER_GROUP, _BYTES_PER_GROUP = 10_000, 32 * 2**20
 _NUMBERS = frozenset({"created_at", "prompt_tokens", "completion_tokens", "total_tokens"})
 
 
@@ -25,7 +24,7 @@ def convert(archive: Archive, out: str | PathLike[str], *, table: Table = "runs"
     `.jsonl` is one JSON object a line, as it was sent but for line breaks between its parts; `.jsonl.zst` is the same,
     packed; `.parquet` has typed columns, and the whole object as text in the column `json`. A file that is there is
     replaced in the end, all at once; until then, and when anything goes wrong, it stays as it was. Nothing is held in
-    memory but a few thousand rows.
+    memory but a few thousand rows, of 32 MiB at most.
 
     Args:
         archive: An open archive.
@@ -122,7 +121,7 @@ def _writer_of_parquet() -> Callable[[Archive, Table, BinaryIO], int]:
         schema, count = pa.schema(kinds), 0
         rows = archive.columns(table, names)
         with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-            while group := list(islice(rows, _ROWS_PER_GROUP)):
+            for group in _groups(rows):
                 columns = [
                     pa.array([_typed(name, row[place]) for row in group], type=kind)
                     for place, (name, kind) in enumerate(kinds)
@@ -133,6 +132,20 @@ def _writer_of_parquet() -> Callable[[Archive, Table, BinaryIO], int]:
         return count
 
     return write
+
+
+def _groups(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield *rows* by the thousand, and fewer at a time where their JSON, which comes last, is long."""
+    group: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row[-1])
+        if len(group) == _ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _columns(table: Table) -> list[str]:

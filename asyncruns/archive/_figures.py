@@ -84,6 +84,7 @@ class Figures:
         failed: The threads that could not be brought, the first of them.
         verified: Threads that were verified.
         deviating: Threads of which a verification found something missing or different.
+        deviations: Those threads, the first of them.
         verified_at: When, in Unix seconds.
         steps: Number of steps.
         messages: Number of messages.
@@ -104,6 +105,7 @@ class Figures:
     failed: list[ThreadRecord] = attrs.field(factory=list)
     verified: int = 0
     deviating: int = 0
+    deviations: list[ThreadRecord] = attrs.field(factory=list)
     verified_at: int | None = None
     steps: int = 0
     messages: int = 0
@@ -131,7 +133,7 @@ class Figures:
         return self.durations[max(0, math.ceil(share * len(self.durations)) - 1)]
 
 
-_MOST_FAILED = 50
+_MOST_LISTED = 50
 _read_run = msgspec.json.Decoder(RunRow).decode
 _read_step = msgspec.json.Decoder(_StepRow).decode
 
@@ -180,8 +182,10 @@ def _add_threads(figures: Figures, records: Iterable[ThreadRecord]) -> None:
         figures.threads[record.state] += 1
         figures.verified += record.verified is not None
         figures.deviating += bool(record.verified)
-        if record.state == "failed" and len(figures.failed) < _MOST_FAILED:
+        if record.state == "failed" and len(figures.failed) < _MOST_LISTED:
             figures.failed.append(record)
+        if record.verified and len(figures.deviations) < _MOST_LISTED:
+            figures.deviations.append(record)
 
 
 def _add_runs(figures: Figures, blobs: Iterable[bytes]) -> None:

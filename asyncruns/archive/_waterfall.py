@@ -1,6 +1,6 @@
 """One run drawn over time: when it waited in the queue, what each step took, and when it waited for us."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -37,7 +37,7 @@ class StepSpan(msgspec.Struct, gc=False):
                 kind = word(call.get("type"))
                 inner = call.get(kind)
                 name = inner.get("name", kind) if isinstance(inner, dict) else kind
-            found.append((kind, word(name)))
+                found.append((kind, word(name)))
         return found
 
 
@@ -47,14 +47,40 @@ _read_step = msgspec.json.Decoder(StepSpan).decode
 def waterfall(run: RunRow, blobs: Iterable[bytes]) -> str:
     """Return a run with its steps as a block that opens."""
     steps = sorted((_read_step(blob) for blob in blobs), key=lambda step: moment(step.created_at) or 0.0)
+    begin, end = _ends(run, steps)
+    rows, waited = _bars(run, steps, begin, end)
+    status, seconds = word(run.status), run.seconds
+    told = [
+        "time not known" if seconds is None else span(seconds),
+        f"{len(steps)} step{'' if len(steps) == 1 else 's'}",
+    ]
+    if waited:
+        told.append(f"waited {span(waited)} for tool outputs")
+    facts = (f"<code>{text(run.thread_id)}</code>", text(word(run.model), 80), f"{run.tokens:,} tokens")
+    axis = f'<div class="axis" aria-hidden="true"><span>0</span><span>{span(end - begin)}</span></div>' if rows else ""
+    return (
+        f'<details class="run"><summary><i class="{kind_of_status(status)}"></i>'
+        f"<code>{text(run.id)}</code> <span>{text(status, 40)}</span> "
+        f'<span class="told">{" · ".join(told)}</span></summary>'
+        f'<p class="note" id="run-{text(run.id)}">Thread {" · ".join(f"<span>{fact}</span>" for fact in facts)}</p>'
+        f'<ol class="bars fall">{"".join(rows)}</ol>{axis}</details>'
+    )
+
+
+def _ends(run: RunRow, steps: Sequence[StepSpan]) -> tuple[float, float]:
+    """Return the first and the last moment of a run that are known."""
     made, started = moment(run.created_at), moment(run.started_at)
     moments = [made, started, *(moment(step.created_at) for step in steps), *(step.ended_at for step in steps)]
     known = [at for at in moments if at is not None]
-    seconds = run.seconds
     begin = min(known, default=0.0)
-    end = max([*known, (started or made or begin) + (seconds or 0.0)])
-    scale = 100 / max(end - begin, 1.0)
-    rows, waited = [], 0.0
+    return begin, max([*known, (started or made or begin) + (run.seconds or 0.0)])
+
+
+def _bars(run: RunRow, steps: Sequence[StepSpan], begin: float, end: float) -> tuple[list[str], float]:
+    """Return a bar for the queue and for each step, and the seconds for which the run waited for us."""
+    scale, waited = 100 / max(end - begin, 1.0), 0.0
+    made, started = moment(run.created_at), moment(run.started_at)
+    rows = []
     if made is not None and started is not None and started > made:
         rows.append(_row("in the queue", "w-queue", (made - begin) * scale, (started - made) * scale, started - made))
     for step in steps:
@@ -66,16 +92,7 @@ def waterfall(run: RunRow, blobs: Iterable[bytes]) -> str:
         took = max(0.0, (until if until is not None else end) - at)
         waited += took if kind == "w-us" else 0.0
         rows.append(_row(name, kind, (at - begin) * scale, took * scale, took))
-    status = word(run.status)
-    told = f"{span(seconds)} · {len(steps)} step{'' if len(steps) == 1 else 's'}"
-    if waited:
-        told += f" · waited {span(waited)} for tool outputs"
-    return (
-        f'<details class="run"><summary><i class="{kind_of_status(status)}"></i>'
-        f'<code>{text(run.id)}</code> {text(status)} <span class="told">{told}</span></summary>'
-        f'<p class="note" id="run-{text(run.id)}">thread <code>{text(run.thread_id)}</code>, '
-        f'{text(word(run.model), 80)}, {run.tokens:,} tokens</p><ol class="bars fall">{"".join(rows)}</ol></details>'
-    )
+    return rows, waited
 
 
 def _what(step: StepSpan) -> tuple[str, str]:

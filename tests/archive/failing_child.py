@@ -1,4 +1,4 @@
-"""Runs with `failing_writes.c` preloaded: fails every write of an export and of a conversion, one after the other."""
+"""Runs with `failing_writes.c` preloaded: fails each write of an export, a conversion and a report, one by one."""
 
 import asyncio
 import ctypes
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from asyncruns import ArchiveError, Session
-from asyncruns.archive import Archive, convert, export
+from asyncruns.archive import Archive, convert, export, write_report
 from asyncruns.emulator import Emulator
 
 shim = ctypes.CDLL(sys.argv[1])
@@ -54,8 +54,9 @@ async def fail_exports(session: Session, threads: list[str], expected: list[byte
 
 
 def fail_conversions(source: Path, outcomes: Counter[str]) -> None:
-    """Fail the N-th write of a conversion, for every N: the old file stays, no other is left."""
-    for name in ("runs.jsonl", "runs.jsonl.zst", "runs.parquet"):
+    """Fail the N-th write of a conversion and of a report, for every N: the old file stays, no other is left."""
+    for name in ("runs.jsonl", "runs.jsonl.zst", "runs.parquet", "runs.html"):
+        write = write_report if name == "runs.html" else convert
         out = folder / name
         out.write_bytes(b"as it was")
         number, made = -1, 0
@@ -65,7 +66,7 @@ def fail_conversions(source: Path, outcomes: Counter[str]) -> None:
                 shim.arm(number, errno.ENOSPC, 0)
                 told = False
                 try:
-                    convert(archive, out)
+                    write(archive, out)
                 except ArchiveError:
                     told = True
                 made = shim.made()

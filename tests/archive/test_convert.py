@@ -9,7 +9,8 @@ import pytest
 
 from asyncruns import ArchiveError, ConfigurationError
 from asyncruns.archive import Archive, convert
-from asyncruns.archive._store import PageWrite, Store, ThreadWrite, Walk
+from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
+from asyncruns.archive._store import Store
 
 from .conftest import Filled
 
@@ -83,6 +84,38 @@ def test_parquet_takes_what_servers_send_otherwise(path: Path, tmp_path: Path) -
     assert row["created_at"] == 1795241450
     assert (row["model"], row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (None,) * 4
     assert row["json"].encode() == blob
+
+
+def test_long_objects_make_small_groups(path: Path, tmp_path: Path) -> None:
+    """Row groups end at 10,000 rows or 32 MiB of JSON, so that memory stays flat however long the objects are."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the parquet extra is not installed")
+    blob = b'{"instructions": "' + b"x" * 9 * 2**20 + b'"}'
+    with Store(path) as store:
+        walk = Walk(thread_id="thread_1", kind="runs", position=9)
+        store.apply([PageWrite(walk=walk, items=[(f"run_{n}", blob) for n in range(9)])])
+    with Archive.open(path) as archive:
+        assert convert(archive, tmp_path / "runs.parquet") == 9
+    written = parquet.ParquetFile(tmp_path / "runs.parquet").metadata
+    assert [written.row_group(n).num_rows for n in range(written.num_row_groups)] == [4, 4, 1]
+
+
+def test_columns_have_the_types_that_tools_expect(path: Path, tmp_path: Path) -> None:
+    """Owners' ids and words are text, times and counts integers, and the last column is the whole object."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the parquet extra is not installed")
+    one(path, b"{}").close()
+    found = {}
+    with Archive.open(path) as archive:
+        for table in ("runs", "steps", "messages", "threads"):
+            convert(archive, tmp_path / "out.parquet", table=table)  # type: ignore[arg-type]
+            schema = parquet.read_schema(tmp_path / "out.parquet")
+            found[table] = " ".join(f"{field.name}:{field.type}" for field in schema)
+    usage = "created_at:int64 {}prompt_tokens:int64 completion_tokens:int64 total_tokens:int64 json:string"
+    assert found == {
+        "runs": f"id:string thread_id:string status:string {usage.format('model:string ')}",
+        "steps": f"id:string thread_id:string run_id:string type:string status:string {usage.format('')}",
+        "messages": "id:string thread_id:string run_id:string role:string status:string created_at:int64 json:string",
+        "threads": "id:string created_at:int64 json:string",
+    }
 
 
 def test_threads_without_their_object_are_left_out(path: Path, tmp_path: Path) -> None:
