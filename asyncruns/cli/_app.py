@@ -71,15 +71,16 @@ class Walk:
 
 
 @app.command
-async def demo(*, json: Flag = False) -> None:
-    """Read thousands of runs and steps from a local server, and show the Python that does it.
+async def demo(*, out: str | None = None, json: Flag = False) -> None:
+    """Read thousands of runs and steps from a local server, archive them, and make a page of the archive.
 
     It needs no key and no network: the server is the emulator, in this process.
 
     Args:
+        out: Folder for the archive and its page. Default: a new one among the system's temporary files.
         json: Print the figures as one JSON object instead.
     """
-    await _demo.demo(as_json=json)
+    await _demo.demo(out, as_json=json)
 
 
 @app.command

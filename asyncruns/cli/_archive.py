@@ -1,29 +1,27 @@
 """`export`, `convert`, `report` and `verify`: an archive filled with progress, and what is made of it."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 import asyncruns
 from asyncruns.cli import _output
+from asyncruns.cli._export_view import ExportView, plain
 from asyncruns.cli._output import span
 
 if TYPE_CHECKING:
     from asyncruns import archive
 
 T = TypeVar("T")
-
-_EVERY = 0.1
-_JSON_EVERY = 1.0
 
 
 class Terminated(Exception):  # noqa: N818  # as SystemExit and KeyboardInterrupt
@@ -66,6 +64,7 @@ async def export(
 
     Raises:
         ArchiveError: Some threads could not be brought; all others were.
+        KeyboardInterrupt: SIGINT came.
         Terminated: SIGTERM came.
     """
     from asyncruns import archive
@@ -73,8 +72,13 @@ async def export(
     async with session:
         exporter = archive.Exporter(session, path, options)
         began = time.perf_counter()
-        view = _View(exporter.progress, limit, as_json=as_json)
-        progress = await _until_terminated(view.while_running(exporter.run(ids)))
+        view = ExportView(exporter.progress, limit, as_json=as_json)
+        try:
+            progress = await _until_told(view.while_running(exporter.run(ids)))
+        except (KeyboardInterrupt, Terminated):
+            if not as_json:
+                _say_stopped(exporter.progress)
+            raise
         _say_export(progress, time.perf_counter() - began, path, as_json=as_json)
     if progress.threads_failed:
         thread_id, reason = next(iter(progress.failures.items()))
@@ -93,7 +97,7 @@ async def verify(session: "asyncruns.Session", path: str, concurrency: int, *, s
     from asyncruns import archive
 
     async with session:
-        findings = await _until_terminated(archive.verify(session, path, concurrency=concurrency, steps=steps))
+        findings = await _until_told(archive.verify(session, path, concurrency=concurrency, steps=steps))
     if as_json:
         _output.write_json({"event": "verified", **attrs.asdict(findings)})
     else:
@@ -126,103 +130,35 @@ def report(path: str, out: str, runs: Sequence[str], *, as_json: bool) -> None:
     _say({"event": "reported", "bytes": size, "out": out}, f"Open {out} in a browser.", as_json=as_json)
 
 
-class _View:
-    """Shows an export under way: a live line on a terminal, JSON Lines if asked for, else nothing."""
-
-    def __init__(self, progress: "archive.Progress", limit: "asyncruns.RateLimit", *, as_json: bool) -> None:
-        self._progress = progress
-        self._limit = limit
-        self._as_json = as_json
-        self._began = time.perf_counter()
-
-    async def while_running(self, work: Coroutine[object, object, T]) -> T:
-        console = _output.console(stderr=True)
-        if self._as_json:
-            return await _with_ticks(work, _JSON_EVERY, self._write_line)
-        if not console.is_terminal:
-            return await work
-        columns = (
-            SpinnerColumn(),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("threads  {task.fields[told]}"),
-        )
-        with Progress(*columns, console=console, transient=True, expand=True) as shown:
-            task = shown.add_task("", total=None, told="opening the archive")
-            return await _with_ticks(
-                work,
-                _EVERY,
-                lambda: shown.update(task, total=self._progress.threads or None, completed=self._done, told=self._told),
-            )
-
-    @property
-    def _done(self) -> int:
-        return self._progress.threads_done + self._progress.threads_failed
-
-    @property
-    def _told(self) -> str:
-        progress = self._progress
-        seconds = max(0.001, time.perf_counter() - self._began)
-        words = [f"{progress.runs:,} runs", f"{progress.steps:,} steps", f"{progress.items / seconds:,.0f}/s"]
-        left = self._seconds_left(seconds)
-        if left is not None:
-            words.append(f"{span(timedelta(seconds=left))} left")
-        if progress.threads_failed:
-            words.append(f"{progress.threads_failed:,} failed")
-        waits = max(progress.paused_until, self._limit.closed_until) - asyncio.get_running_loop().time()
-        if waits > 0:
-            words.append(f"waiting {waits:.0f} s: {asyncruns.escape_server_text(progress.last_trouble, 60) or 'limit'}")
-        elif troubles := progress.pauses + self._limit.refusals:
-            words.append(f"{troubles:,} waits so far")
-        return "  ".join(words)
-
-    def _seconds_left(self, seconds: float) -> float | None:
-        if not self._done or seconds < 1:
-            return None
-        return seconds / self._done * (self._progress.threads - self._done)
-
-    def _write_line(self) -> None:
-        seconds = time.perf_counter() - self._began
-        figures = {"refusals": self._limit.refusals, "seconds": round(seconds, 3), "left": self._seconds_left(seconds)}
-        _output.write_json({"event": "progress", **_plain(self._progress), **figures})
-        sys.stdout.flush()
-
-
-async def _with_ticks(work: Coroutine[object, object, T], every: float, tick: Callable[[], None]) -> T:
-    async def go_on() -> None:
-        while True:
-            await asyncio.sleep(every)
-            tick()
-
-    ticking = asyncio.create_task(go_on())
-    try:
-        return await work
-    finally:
-        ticking.cancel()
-
-
-async def _until_terminated(work: Coroutine[object, object, T]) -> T:
-    """Await *work*; SIGTERM cancels it, lets it come to rest, and then counts. A second one ends the process."""
+async def _until_told(work: Coroutine[object, object, T]) -> T:
+    """Await *work*; SIGINT or SIGTERM cancels it, lets it come to rest, and then counts. A second one ends at once."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    told = False
+    told: list[int] = []
 
-    def end() -> None:
-        nonlocal told
-        told = True
-        loop.remove_signal_handler(signal.SIGTERM)
-        task.cancel()
+    def end(number: int, _: object) -> None:
+        if told:
+            _output.console(stderr=True).show_cursor()
+            os._exit(128 + number)  # waits for nothing and nobody; what is committed stays
+        told.append(number)
+        loop.call_soon_threadsafe(task.cancel)
 
-    with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread.
-        loop.add_signal_handler(signal.SIGTERM, end)
+    before = {}
+    with suppress(ValueError):  # Not the main thread: signals are not ours.
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return await task
     except asyncio.CancelledError:
         if told:
-            raise Terminated from None
+            raise (KeyboardInterrupt if told[0] == signal.SIGINT else Terminated) from None
         raise
     finally:
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.remove_signal_handler(signal.SIGTERM)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_stopped(progress: "archive.Progress") -> None:
+    told = f"{progress.runs:,} runs and {progress.steps:,} steps came and are kept; the same command goes on."
+    print(told, file=sys.stderr)
 
 
 def _say_export(progress: "archive.Progress", seconds: float, path: str, *, as_json: bool) -> None:
@@ -233,11 +169,7 @@ def _say_export(progress: "archive.Progress", seconds: float, path: str, *, as_j
         f"{progress.threads_done:,} of {progress.threads:,} threads complete: {', '.join(parts)} brought in "
         f"{span(timedelta(seconds=seconds))}.\nLook at it: asyncruns report {path} report.html"
     )
-    _say({"event": "exported", "seconds": round(seconds, 3), **_plain(progress)}, told, as_json=as_json)
-
-
-def _plain(progress: "archive.Progress") -> dict[str, object]:
-    return attrs.asdict(progress, filter=lambda field, _: field.name != "paused_until")
+    _say({"event": "exported", "seconds": round(seconds, 3), **plain(progress)}, told, as_json=as_json)
 
 
 def _say(event: dict[str, object], words: str, *, as_json: bool) -> None:

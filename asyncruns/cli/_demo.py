@@ -1,13 +1,17 @@
-"""`asyncruns demo`: the main job, from a filled emulator to figures, and the Python that does the same."""
+"""`asyncruns demo`: the main job, from a filled emulator to figures, an archive, and a page to look at."""
 
 import asyncio
 import math
+import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from statistics import median
 
 import attrs
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
@@ -16,6 +20,7 @@ from asyncruns.cli import _output
 from asyncruns.cli._output import cell, count, span, status_cell
 
 THREADS, RUNS_PER_THREAD = 40, 50
+_ARCHIVE = "runs.db"
 _READERS = 8
 
 EXAMPLE = f"""\
@@ -35,8 +40,11 @@ asyncio.run(main())
 """
 
 _NEXT = """\
+asyncruns convert {archive} runs.jsonl
+                            the same runs for other tools, one a line
+asyncruns export runs.db --threads ids.txt
+                            an archive of your own server's threads
 asyncruns emulate           the same server, for your own code and tests
-asyncruns runs list THREAD  the runs of a thread on a server of yours
 asyncruns --help            which settings that takes, and all commands
 """
 
@@ -100,22 +108,81 @@ class StatusTally:
         }
 
 
-async def demo(*, as_json: bool) -> None:
-    """Fill an emulator, read all of its runs and steps, and print what came of it."""
+@attrs.frozen(kw_only=True)
+class Kept:
+    """What the demo leaves behind.
+
+    Attributes:
+        archive: The archive file.
+        report: The page made of it.
+        seconds: How long the export took.
+        verified: Items that were held against the server once more.
+        deviating: Those of them that were missing or different.
+    """
+
+    archive: Path
+    report: Path
+    seconds: float
+    verified: int
+    deviating: int
+
+
+async def demo(out: str | None, *, as_json: bool) -> None:
+    """Fill an emulator, read all of its runs and steps, archive them, and print what came of it.
+
+    Raises:
+        ConfigurationError: There is an archive in the folder *out* already.
+        ArchiveError: The folder cannot be written.
+    """
     from asyncruns.emulator import Emulator
 
+    if out is not None:
+        _check_out(out)
     async with Emulator() as emulator:
         thread_ids = emulator.fill(threads=THREADS, runs_per_thread=RUNS_PER_THREAD)
         # Empty, so that the settings of the user's own account are not sent.
         async with asyncruns.Session(emulator.api_key, emulator.base_url, organization="", project="") as session:
             began = time.perf_counter()
             tally = await _read_with_progress(session, thread_ids)
-            seconds = time.perf_counter() - began
-        requests = emulator.request_count
+            seconds, requests = time.perf_counter() - began, emulator.request_count
+            kept = await _archived(session, thread_ids, _made_folder(out))
     if as_json:
-        _output.write_json(_summary(tally, seconds, requests))
+        _output.write_json(_summary(tally, seconds, requests, kept))
     else:
-        _print_report(tally, seconds, requests)
+        _print_report(tally, seconds, requests, kept)
+
+
+def _check_out(out: str) -> None:
+    if (Path(out) / _ARCHIVE).exists():
+        raise asyncruns.ConfigurationError(f"{Path(out) / _ARCHIVE} is there already; choose another folder.")
+
+
+def _made_folder(out: str | None) -> Path:
+    """Return the folder for the archive: a new one that nobody else can write to, unless one is given."""
+    if out is None:
+        return Path(tempfile.mkdtemp(prefix="asyncruns-demo-"))
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise asyncruns.ArchiveError(f"{out} cannot be made: {error.strerror}.") from None
+    return Path(out)
+
+
+async def _archived(session: "asyncruns.Session", thread_ids: Sequence[str], folder: Path) -> Kept:
+    """Export everything, verify it against the server, and make the page."""
+    from asyncruns import archive
+
+    path, page = folder / _ARCHIVE, folder / "report.html"
+    began = time.perf_counter()
+    with _output.console(stderr=True).status("Exporting to an archive") as status:
+        await archive.export(session, path, thread_ids, messages=True, threads=True)
+        seconds = time.perf_counter() - began
+        status.update("Verifying the archive")
+        findings = await archive.verify(session, path)
+        with archive.Archive.open(path) as opened:
+            archive.write_report(opened, page)
+    deviating = len(findings.missing) + len(findings.different)
+    return Kept(archive=path, report=page, seconds=seconds, verified=findings.items, deviating=deviating)
 
 
 async def _read_with_progress(session: "asyncruns.Session", thread_ids: Sequence[str]) -> Tally:
@@ -164,7 +231,7 @@ async def read_all(
         raise group.exceptions[0] from None
 
 
-def _summary(tally: Tally, seconds: float, requests: int) -> Mapping[str, object]:
+def _summary(tally: Tally, seconds: float, requests: int, kept: Kept) -> Mapping[str, object]:
     return {
         "threads": THREADS,
         "runs": tally.run_count,
@@ -172,10 +239,15 @@ def _summary(tally: Tally, seconds: float, requests: int) -> Mapping[str, object
         "requests": requests,
         "seconds": round(seconds, 3),
         "by_status": {status: part.figures() for status, part in tally.runs.items()},
+        "archive": str(kept.archive),
+        "report": str(kept.report),
+        "export_seconds": round(kept.seconds, 3),
+        "verified": kept.verified,
+        "deviating": kept.deviating,
     }
 
 
-def _print_report(tally: Tally, seconds: float, requests: int) -> None:
+def _print_report(tally: Tally, seconds: float, requests: int, kept: Kept) -> None:
     console = _output.console()
     runs, steps = tally.run_count, tally.steps
     parts = sorted(tally.runs.items(), key=lambda item: -item[1].count)
@@ -191,10 +263,21 @@ def _print_report(tally: Tally, seconds: float, requests: int) -> None:
         f"{runs / seconds:,.0f} runs and {steps / seconds:,.0f} steps per second, "
         f"{_READERS} threads at a time.\n"
     )
+    _print_kept(console, kept)
     console.print("The same in Python, one thread after the other:\n", style="bold")
     console.print(EXAMPLE, soft_wrap=True)
     console.print("To go on:\n", style="bold")
-    console.print(_NEXT, soft_wrap=True, end="")
+    archive = shlex.quote(str(kept.archive))
+    console.print(_NEXT.format(archive=archive), soft_wrap=True, end="")
+
+
+def _print_kept(console: Console, kept: Kept) -> None:
+    console.print(
+        f"All of it is now in an archive, exactly as it was sent, with the messages: exported in {kept.seconds:.1f} s, "
+        f"and {kept.verified:,} objects held against the server once more, {kept.deviating} of them missing or "
+        "different.\n"
+    )
+    console.print(f"  archive     {kept.archive}\n  to look at  {kept.report}\n", soft_wrap=True)
 
 
 def _figure_cells(part: StatusTally) -> list[Text]:

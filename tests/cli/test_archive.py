@@ -1,12 +1,23 @@
 """`export`, `convert`, `report` and `verify`: what they print, their exit codes, and how they stop."""
 
 import asyncio
+import io
 import json
+import os
+import pty
+import re
 import signal
+import sqlite3
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from asyncruns import RateLimit, Session
+from asyncruns.archive import Options
+from asyncruns.cli import _archive, _export_view
+from asyncruns.cli._archive import Terminated
 from asyncruns.emulator import Emulator
 
 from .conftest import RunCommand, StartCommand
@@ -110,6 +121,188 @@ async def test_row_74_signals(
     assert json.loads(out.splitlines()[-1])["threads_done"] == 3
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_row_74_second_signal(
+    process: StartCommand, emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """The first signal waits for what is being written, here for another program's lock; the second ends at once."""
+    emulator.fill(threads=3, runs_per_thread=100)
+    emulator.delay = 0.02
+    child = await process("export", str(tmp_path / "a.db"), "--json", on=emulator)
+    while emulator.request_count < 30:
+        await asyncio.sleep(0.01)
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    requests = -1
+    while emulator.request_count > requests:  # All pages wait to be written when no new request comes any more.
+        requests = emulator.request_count
+        await asyncio.sleep(0.2)
+    child.send_signal(number)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(child.wait(), 0.5)
+    child.send_signal(number)
+    assert await asyncio.wait_for(child.wait(), 1) == code
+    other.close()
+    emulator.delay = 0
+    child = await process("export", str(tmp_path / "a.db"), "--json", on=emulator)
+    out, _ = await asyncio.wait_for(child.communicate(), 30)
+    assert json.loads(out.splitlines()[-1])["threads_done"] == 3
+
+
+async def test_row_74_slow_server(process: StartCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """Ctrl-C does not wait for answers that take long, and says that what came is kept."""
+    emulator.fill(threads=2, runs_per_thread=3)
+    child = await process("export", str(tmp_path / "a.db"), on=emulator)
+    emulator.delay = 60
+    while emulator.request_count < 1:
+        await asyncio.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(child.communicate(), 5)
+    assert (child.returncode, out) == (130, b"")
+    assert err.endswith(b" came and are kept; the same command goes on.\nasyncruns: interrupted\n")
+
+
+async def test_row_73_another_list(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """Another list of threads is refused with what differs, until --allow-change says that it is meant."""
+    archive, ids = str(tmp_path / "a.db"), emulator.fill(threads=3, runs_per_thread=1)
+    await cli("export", archive, "--threads", ids[0], "--threads", ids[1], on=emulator)
+    outcome = await cli("export", archive, "--threads", ids[1], "--threads", ids[2], on=emulator)
+    assert outcome.code == 1
+    assert f"1 ({ids[0]}) missing now, 1 ({ids[2]}) new" in outcome.err
+    assert "--allow-change" in outcome.err
+    changed = await cli("export", archive, "--threads", ids[1], "--threads", ids[2], "--allow-change", on=emulator)
+    assert (changed.code, changed.out[:26]) == (0, "2 of 2 threads complete: 1")
+    assert "3 threads walked again" in (await cli("verify", archive, on=emulator)).out
+
+
+async def test_progress_on_a_terminal(process: StartCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """A terminal sees the share that is done, the threads, what came and how fast, and at the end nothing of it."""
+    emulator.fill(threads=4, runs_per_thread=60)
+    emulator.delay = 0.1
+    ours, theirs = pty.openpty()
+    child = await process("export", str(tmp_path / "a.db"), "--concurrency", "24", on=emulator, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):  # The other end is closed.
+        while data := await asyncio.wait_for(loop.run_in_executor(None, os.read, ours, 4096), 30):
+            shown += data
+    os.close(ours)
+    assert await asyncio.wait_for(child.wait(), 30) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert re.search(r"\d+ %  \d of 4 threads", text)
+    assert re.search(r"\d+ runs  \d+ steps  [\d,]+/s", text)
+    assert shown.rstrip().endswith(b"\x1b[2K")
+
+
+async def test_quiet_where_nobody_looks(process: StartCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """On a pipe an export prints how it went, and nothing before."""
+    emulator.fill(threads=2, runs_per_thread=30)
+    emulator.delay = 0.05
+    child = await process("export", str(tmp_path / "a.db"), on=emulator)
+    out, err = await asyncio.wait_for(child.communicate(), 30)
+    assert (err, out.count(b"\n")) == (b"", 2)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+async def test_signals_here(
+    emulator: Emulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    error: type[BaseException],
+) -> None:
+    """The first signal ends the export, which says what it keeps; what signals did before is as it was."""
+    emulator.fill(threads=2, runs_per_thread=30)
+    emulator.delay = 0.05
+    before = signal.getsignal(number)
+    begun = emulator.request_count
+
+    async def signal_soon() -> None:
+        while emulator.request_count < begun + 5:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    session = Session(emulator.api_key, emulator.base_url)
+    sending = asyncio.create_task(signal_soon())
+    with pytest.raises(error):
+        await _archive.export(session, RateLimit(), str(tmp_path / "a.db"), None, Options(), as_json=False)
+    await sending
+    assert signal.getsignal(number) is before
+    assert " came and are kept; the same command goes on.\n" in capsys.readouterr().err
+
+
+async def test_second_signal_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second signal ends the process, with the code that the signal has, whatever is still at work."""
+    codes: list[int] = []
+    resting = asyncio.Event()
+    monkeypatch.setattr("os._exit", lambda code: (codes.append(code), resting.set()))
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            await resting.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        await _archive._until_told(work())
+    assert codes == [130]
+
+
+async def test_cancelling_is_no_signal() -> None:
+    """An export that is cancelled by its caller ends as cancelled."""
+    task = asyncio.create_task(_archive._until_told(asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_interruptions_have_exit_codes(cli: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """130 and 143, with a line of a word; on a terminal it stands below the `^C`."""
+    for error, code, word in ((KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")):
+
+        def convert(*_: object, error: type[BaseException] = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(_archive, "convert", convert)
+        outcome = await cli("convert", "a.db", "a.jsonl")
+        assert (outcome.code, outcome.err) == (code, f"asyncruns: {word}\n")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(_archive, "convert", lambda *_, **__: signal.default_int_handler(2, None))
+    assert (await cli("convert", "a.db", "a.jsonl")).err == "\nasyncruns: interrupted\n"
+
+
+async def test_ids_from_stdin_here(
+    cli: RunCommand, emulator: Emulator, ids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`-` and further ids add up; empty lines and comments are left out."""
+    [more] = emulator.fill(threads=1, runs_per_thread=1)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(ids.read_text()))
+    outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "-", "--threads", more, on=emulator)
+    assert outcome.out.startswith("3 of 3 threads complete: 11 runs")
+
+
+async def test_live_view_here(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a terminal and what a machine see while an export is under way."""
+    emulator.fill(threads=3, runs_per_thread=20)
+    emulator.delay = 0.03
+    monkeypatch.setattr(_export_view, "_JSON_EVERY", 0.02)
+    outcome = await cli("export", str(tmp_path / "a.db"), "--json", on=emulator)
+    progress = [event for line in outcome.lines if (event := json.loads(line))["event"] == "progress"]
+    assert [event["share"] for event in progress] == sorted(event["share"] for event in progress)
+    assert progress[-1]["threads"] == 3
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    outcome = await cli("export", str(tmp_path / "b.db"), "--messages", on=emulator)
+    assert "of 3 threads" in outcome.err
+    assert re.search(r"3 of 3 threads complete: 60 runs, \d+ steps, \d+ messages brought", outcome.out)
+
+
 async def test_progress_lines_for_machines(process: StartCommand, emulator: Emulator, tmp_path: Path) -> None:
     """With --json, a line a second tells how far it is."""
     emulator.fill(threads=4, runs_per_thread=60)
@@ -119,4 +312,4 @@ async def test_progress_lines_for_machines(process: StartCommand, emulator: Emul
     out, _ = await asyncio.wait_for(child.communicate(), 30)
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["event"] for event in events[:1] + events[-1:]] == ["progress", "exported"]
-    assert {"threads", "runs", "steps", "left", "refusals"} <= events[0].keys()
+    assert {"threads", "runs", "steps", "left", "refusals", "retries", "share", "waiting"} <= events[0].keys()

@@ -6,12 +6,22 @@ import os
 import pty
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from asyncruns import NotFoundError, Run, Session
+from asyncruns.archive import Archive
 from asyncruns.cli import _demo
 from asyncruns.emulator import Emulator
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the demo put its files where the test's are, with a short name as on a user's machine."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
 
 
 async def test_reads_everything(cli) -> None:
@@ -25,7 +35,36 @@ async def test_reads_everything(cli) -> None:
     assert sum(int(row[1].replace(",", "")) for row in rows) == 2000
     assert _demo.EXAMPLE in ended.out
     assert "asyncruns emulate" in ended.out
-    assert all(len(line) <= 80 for line in ended.lines)
+    assert all(len(line) <= 80 for line in ended.lines if "asyncruns-demo-" not in line)
+
+
+async def test_ends_with_an_archive_and_its_page(cli, temporary: Path) -> None:
+    """The demo leaves an archive of all it read, verified, and a page, in a folder of its own that it names."""
+    ended = await cli("demo")
+    [folder] = temporary.iterdir()
+    assert folder.name.startswith("asyncruns-demo-")
+    assert folder.stat().st_mode & 0o077 == 0
+    assert f"archive     {folder / 'runs.db'}\n" in ended.out
+    assert f"to look at  {folder / 'report.html'}\n" in ended.out
+    assert "5,001 objects held against the server once more, 0 of them missing or" in " ".join(ended.out.split())
+    with Archive.open(folder / "runs.db") as archive:
+        assert (archive.count("runs"), archive.count("steps"), archive.count("threads")) == (2000, 3001, 40)
+        assert archive.verified_at is not None
+    assert "<h1>2,000 runs of 40 threads</h1>" in (folder / "report.html").read_text()
+
+
+async def test_folder_of_choice(cli, temporary: Path) -> None:
+    """`--out` names the folder, which is made; an archive that is there is never written over."""
+    out = temporary / "of" / "mine"
+    figures = json.loads((await cli("demo", "--json", "--out", str(out))).out)
+    assert (figures["archive"], figures["report"]) == (str(out / "runs.db"), str(out / "report.html"))
+    assert (figures["verified"], figures["deviating"]) == (5001, 0)
+    before = (out / "runs.db").stat().st_mtime_ns
+    again = await cli("demo", "--out", str(out))
+    assert (again.code, "is there already; choose another folder" in again.err) == (2, True)
+    assert (out / "runs.db").stat().st_mtime_ns == before
+    barred = await cli("demo", "--out", str(out / "runs.db" / "below"))
+    assert (barred.code, "cannot be made" in barred.err) == (1, True)
 
 
 async def test_shown_python_does_the_same(cli) -> None:
@@ -97,8 +136,8 @@ async def test_first_error_of_the_readers(emulator: Emulator, session: Session) 
     assert not [task for task in asyncio.all_tasks() if "read_threads" in repr(task)]
 
 
-async def test_progress_and_interrupt(process) -> None:
-    """A terminal sees the progress; Ctrl-C in its midst exits with 130, one line and no traceback."""
+async def test_progress_and_interrupt(process, temporary: Path) -> None:
+    """A terminal sees the progress; Ctrl-C in its midst exits with 130, one line, no traceback, nothing left behind."""
     ours, theirs = pty.openpty()
     started = await process("demo", stderr=theirs)
     os.close(theirs)
@@ -112,3 +151,4 @@ async def test_progress_and_interrupt(process) -> None:
     assert (started.returncode, out) == (130, b"")
     assert b"asyncruns: interrupted" in shown
     assert b"Traceback" not in shown
+    assert list(temporary.iterdir()) == []
