@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.domains.python import PyObject
 
 import asyncruns
+import asyncruns.archive
 import asyncruns.emulator
 from asyncruns._messages import Messages
 from asyncruns._runs import Runs
@@ -49,11 +50,17 @@ for field in PyObject.doc_field_types:
         field.label = "Attributes"
 
 PUBLIC = {name: f"asyncruns.{name}" for name in asyncruns.__all__}
+PUBLIC |= {name: f"asyncruns.archive.{name}" for name in asyncruns.archive.__all__}
 PUBLIC |= {name: f"asyncruns.emulator.{name}" for name in asyncruns.emulator.__all__}
 HIDDEN_SIGNATURES = (
     "asyncruns.AsyncCursorPager",
     "asyncruns.AccessToken",
     "asyncruns.RunStatus",
+    "asyncruns.archive.Archive",
+    "asyncruns.archive.Findings",
+    "asyncruns.archive.Progress",
+    "asyncruns.archive.ThreadRecord",
+    "asyncruns.archive.Walk",
     "asyncruns.emulator.Clock",
 )
 

@@ -18,6 +18,7 @@ from sybil import Example, Sybil
 from sybil.parsers.myst import CodeBlockParser
 
 import asyncruns
+import asyncruns.archive
 import asyncruns.emulator
 from asyncruns._messages import Messages
 from asyncruns._runs import Runs
@@ -122,12 +123,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_reference_is_complete() -> None:
-    """The reference tells every public name of the package and its emulator, and every method of the resources."""
+    """The reference tells every public name of the package, archive and emulator, and every method of the resources."""
     documented = re.findall(
         r"^\.\. (?:auto|py:)\w+:: ([\w.:]+)", (ROOT / "docs/reference.md").read_text(), re.MULTILINE
     )
     resources = {"runs": Runs, "steps": Steps, "threads": Threads, "messages": Messages}
     expected = [f"asyncruns.{name}" for name in asyncruns.__all__]
+    expected += [f"asyncruns.archive.{name}" for name in asyncruns.archive.__all__]
     expected += [f"asyncruns.emulator.{name}" for name in asyncruns.emulator.__all__]
     expected += [
         f"reference::session.{name}.{method}"

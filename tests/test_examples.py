@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ import aiohttp
 import pytest
 
 import asyncruns
+from asyncruns.archive import export
 from asyncruns.emulator import Emulator, Script
 
 ROOT = Path(__file__).parents[1]
@@ -497,3 +499,34 @@ def luminance(color: str) -> float:
     parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(", ")]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.skipif(
+    find_spec("duckdb") is None or find_spec("polars") is None or find_spec("pyarrow") is None,
+    reason="duckdb, polars or pyarrow is not installed",
+)
+async def test_archive_read_in_three_ways(
+    emulator: Emulator, session: asyncruns.Session, start: Start, tmp_path: Path
+) -> None:
+    """sqlite3, DuckDB and polars give the same answer about an archive, and it is what the server holds."""
+    ids = emulator.fill(threads=3, runs_per_thread=40)
+    await export(session, tmp_path / "runs.db", ids)
+    runs = [run for id in ids async for run in session.runs.list(id)]
+    program = await start("read_archive.py", str(tmp_path / "runs.db"))
+    out, _ = await asyncio.wait_for(program.communicate(), 60)
+    assert program.returncode == 0, out.decode()
+    found: dict[str, list[tuple[str, ...]]] = {}
+    rows: list[tuple[str, ...]] = []
+    for line in out.decode().splitlines():
+        if line.startswith(" "):
+            rows.append(tuple(line.split()))
+        else:
+            found[line] = rows = []
+    counts = Counter((run.model or "", run.status) for run in runs)
+    tokens = Counter[str]()
+    for run in runs:
+        tokens[run.status] += run.usage.total_tokens if run.usage and run.usage.total_tokens else 0
+    expected = {(model, status, str(count), str(tokens[status])) for (model, status), count in counts.items()}
+    assert set(found["sqlite3"]) == expected
+    assert found["sqlite3"] == found["DuckDB"] == found["polars"]
+    assert {type for type, _ in found["seconds a step takes"]} == {"tool_calls", "message_creation"}
