@@ -1,7 +1,8 @@
 """Compare exports into an archive with what one would write otherwise: `python -m benchmarks.archive`. See README.md.
 
 Every entry walks the same threads of the benchmark server in a process of its own, in turn, and its rate is runs a
-second. The raw loop appends the slices of each page to one file a thread; dlt and openai-python write JSON Lines.
+second. The raw loop appends the slices of each page to one file a thread; dlt and openai-python write JSON Lines; the
+reference loop reads typed runs and keeps none.
 `--dlt-python` names an interpreter that has dlt; without one, that row is left out.
 """
 
@@ -63,6 +64,20 @@ async def append_raw(base_url: str, threads: list[str], folder: Path, concurrenc
         await asyncio.gather(*(work() for _ in range(concurrency)))
 
 
+async def read_typed(base_url: str, threads: list[str], folder: Path, concurrency: int) -> None:
+    """Read every run as an object, by hand, and keep none."""
+    from benchmarks.reference import Reference
+
+    remaining = iter(threads)
+    async with Reference(base_url, max_connections=concurrency) as reference:
+
+        async def work() -> None:
+            for thread_id in remaining:
+                await reference.stream_runs(thread_id)
+
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+
+
 async def dump_openai(base_url: str, threads: list[str], folder: Path, concurrency: int) -> None:
     """Walk with openai-python and dump each run as a line."""
     import warnings
@@ -99,7 +114,7 @@ pipeline.run(rest_api_resources(config), loader_file_format="jsonl")
 print(time.perf_counter() - began)
 """
 
-ENTRIES = {"archive": export_archive, "raw": append_raw, "openai": dump_openai}
+ENTRIES = {"archive": export_archive, "raw": append_raw, "reference": read_typed, "openai": dump_openai}
 
 
 def one(entry: str, base_url: str, count: int, pages: int, concurrency: int) -> None:
@@ -142,14 +157,12 @@ class Bench:
             ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environ, cwd=folder)
         return float(ran.stdout.splitlines()[-1])
 
-    def compare(
-        self, title: str, peers: dict[str, tuple[int, int]], rounds: int, latency: int, concurrency: int
-    ) -> None:
+    def compare(self, title: str, peers: list[str], threads: int, rounds: int, latency: int, concurrency: int) -> None:
         """Print a table of rates, and how the archive compares, by the median of the ratios of each round."""
         taken: dict[str, list[float]] = {peer: [] for peer in peers}
         for _ in range(rounds):
-            for peer, (count, pages) in peers.items():
-                taken[peer].append(self.take(peer, count, pages, concurrency, latency)["rate"])
+            for peer in peers:
+                taken[peer].append(self.take(peer, threads, 5, concurrency, latency)["rate"])
         print(f"{title} [runs/s], rounds: {rounds}")
         for peer, rates in taken.items():
             ratio = statistics.median(ours / theirs for ours, theirs in zip(taken["archive"], rates, strict=True))
@@ -172,12 +185,10 @@ def main() -> None:
         return
     with started("benchmarks.server") as port:
         bench = Bench(port, words.dlt_python)
-        peers = {"archive": (40, 5), "raw": (40, 5), "openai": (4, 5)}
-        if words.dlt_python:
-            peers["dlt"] = (4, 5)
-        bench.compare("40 threads of 500 runs, no latency, 16 at a time", peers, words.rounds, 0, 16)
-        peers = {"archive": (128, 5), "raw": (128, 5)}
-        bench.compare("128 threads of 500 runs, 20 ms latency, 64 at a time", peers, words.rounds, 20, 64)
+        peers = ["archive", "raw", "reference", "openai", *(["dlt"] if words.dlt_python else [])]
+        bench.compare("40 threads of 500 runs, no latency, 16 at a time", peers, 40, words.rounds, 0, 16)
+        peers = ["archive", "raw", "reference"]
+        bench.compare("128 threads of 500 runs, 20 ms latency, 64 at a time", peers, 128, words.rounds, 20, 64)
         print("growth: runs, seconds, megabytes")
         for size in words.sizes:
             figures = bench.take("archive", max(1, size // 200), 2 if size >= 200 else 1, 16)

@@ -1,7 +1,7 @@
 """Many rows in few statements.
 
 A statement lets go of the interpreter once, and to get it back from the event loop's thread takes longer than to
-write a row. So the rows of several pages go into statements of a hundred rows.
+write a row. So the rows of several pages go into one statement, or a few.
 """
 
 import sqlite3
@@ -14,7 +14,8 @@ from zlib import crc32
 from asyncruns.archive._records import WALK_COLUMNS, PageWrite, Walk
 from asyncruns.archive._schema import OWNERS, Kind, checksum
 
-_SIZES = (800, 100, 10, 1)
+_MOST_ROWS = 800
+_SIZES = (100, 10, 1)
 
 
 def put_items(db: sqlite3.Connection, pages: Iterable[PageWrite]) -> None:
@@ -48,13 +49,17 @@ def _add_items(values: list[Any], page: PageWrite) -> None:
 
 
 def _parts(values: list[Any], columns: int) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the values of some rows at a time, in the few sizes that there are statements for."""
-    at = 0
-    for count in _SIZES:
-        width = count * columns
-        while len(values) - at >= width:
-            yield count, values[at : at + width]
-            at += width
+    """Yield the values of some rows at a time: of whole hundreds, then of tens, then of single ones.
+
+    So there are few different statements, and what is given takes three of them at most, unless it is very much.
+    """
+    at, rows = 0, len(values) // columns
+    for size in _SIZES:
+        while rows >= size:
+            count = min(rows, _MOST_ROWS) // size * size
+            yield count, values[at : at + count * columns]
+            at += count * columns
+            rows -= count
 
 
 @cache

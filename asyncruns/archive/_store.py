@@ -23,7 +23,7 @@ from asyncruns.archive._records import (
 from asyncruns.archive._rows import put_items, put_walks
 from asyncruns.archive._schema import INDEX_OF_IDS, OWNERS, PAGE_SIZE, Kind, checksum, digest
 
-_LOG_BYTES = 64 * 2**20
+_LOG_BYTES = 16 * 2**20
 """How long the write-ahead log may get before it is carried over into the file, for which the writer has to wait."""
 _OF_OWNER: dict[Kind, str] = {kind: " AND ".join(f"{name} = :{name}" for name in OWNERS[kind]) for kind in OWNERS}
 
@@ -230,7 +230,8 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         # A power cut may take back the last transactions, rows and cursor alike; it tears none.
         self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA cache_size = -32000")
+        # In KiB. Little of what was written is read again, and a larger cache costs more than it saves.
+        self._db.execute("PRAGMA cache_size = -4000")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // PAGE_SIZE}")
         taken = self._db.execute(
             "UPDATE archive SET epoch = epoch + 1, owner = ? RETURNING epoch", (self._lock.owner,)
