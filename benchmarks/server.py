@@ -8,6 +8,7 @@ many reads. `/cpu` gives the server's own CPU seconds.
 
 import asyncio
 import socket
+import string
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ from benchmarks import bodies
 ROOT = Path(__file__).resolve().parent.parent
 
 _KEPT_PAGES = 64
+_KEPT_TEMPLATES = 512
+_THREAD_MARK = "THREAD-ID"
+_PAGES_PER_THREAD = 10_000
 # azure-ai-agents reads on until a page names no last item, whatever has_more says.
 _EMPTY_PAGE = bodies.dump({"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False})
 
@@ -30,6 +34,7 @@ class Answers:
 
     def __init__(self) -> None:
         self._kept: dict[bytes, tuple[float, bytes]] = {}
+        self._made: dict[tuple[str, bool], bytes] = {}
         self._templates: dict[tuple[str, bool], bytes] = {}
         self._reads: Counter[bytes] = Counter()
 
@@ -58,15 +63,26 @@ class Answers:
 
     def _page(self, thread_id: str, rest: list[str], after: str) -> bytes:
         _, variant, pages = thread_id.split("_")
-        number = int(after.split("_")[1][:8]) + 1 if after else 0
+        number = int(after.split("_")[1][:8]) % _PAGES_PER_THREAD + 1 if after else 0
         if number >= int(pages):
             return _EMPTY_PAGE
-        has_more = number + 1 < int(pages)
-        kind = "steps" if rest else "runs"
-        key = f"{thread_id}/{kind}", has_more
+        name = variant.rstrip(string.digits)
+        template = self._template(thread_id, name, rest[0] if rest else "", has_more=number + 1 < int(pages))
+        # The thread's number, too, so that no two threads have a run of the same id.
+        return template.replace(
+            bodies.PAGE_MARK, b"%08d" % (int(variant[len(name) :] or 0) * _PAGES_PER_THREAD + number)
+        )
+
+    def _template(self, thread_id: str, variant: str, run_id: str, *, has_more: bool) -> bytes:
+        key = f"{thread_id}/{run_id}", has_more
         if key not in self._templates:
-            self._templates[key] = bodies.page(kind, thread_id, rest[0] if rest else "", variant, has_more=has_more)
-        return self._templates[key].replace(bodies.PAGE_MARK, b"%08d" % number)
+            kind, made = "steps" if run_id else "runs", (f"{variant}/{run_id}", has_more)
+            if made not in self._made:
+                self._made[made] = bodies.page(kind, _THREAD_MARK, run_id, variant, has_more=has_more)
+            if len(self._templates) == _KEPT_TEMPLATES:
+                self._templates.clear()
+            self._templates[key] = self._made[made].replace(_THREAD_MARK.encode(), thread_id.encode())
+        return self._templates[key]
 
     def _run(self, target: bytes, thread_id: str, run_id: str) -> tuple[bytes, bytes]:
         _, variant, count, *interval = thread_id.split("_")
