@@ -222,6 +222,7 @@ async def export(
     concurrency: Count = 16,
     requests_per_minute: float | None = None,
     probe: Flag = False,
+    both_ends: Flag = False,
     allow_change: Flag = False,
     common: Common = Common(),
 ) -> None:
@@ -240,6 +241,7 @@ async def export(
         concurrency: Requests under way at the same time.
         requests_per_minute: Most requests a minute. Default: as many as the server takes.
         probe: Ask once more past every end, for servers that always say there is no more.
+        both_ends: Walk long listings from their oldest and newest ends at once, for servers whose order is sound.
         allow_change: Go on although the list of threads is not the one the archive was begun with.
         common: What every command takes.
     """
@@ -254,6 +256,7 @@ async def export(
         include=["step_details.tool_calls[*].file_search.results[*].content"] if search_results else (),
         concurrency=concurrency,
         probe=probe,
+        both_ends=both_ends,
         allow_change=allow_change,
     )
     await _archive.export(session, limit, archive, _archive.thread_ids(threads), options, as_json=common.json)

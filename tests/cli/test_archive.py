@@ -59,6 +59,19 @@ async def test_threads_may_be_ids_or_the_servers_own(cli: RunCommand, emulator: 
     assert "3 of 3 threads complete: 3 runs, 0 steps" in outcome.out
 
 
+async def test_how_listings_are_walked_can_be_said(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """--both-ends asks newest first, too; --probe asks once more past the end."""
+    (thread,) = emulator.fill(threads=1, runs_per_thread=250)
+    for number, (option, orders) in enumerate([("--both-ends", {"asc", "desc"}), ("--probe", {"asc"})]):
+        emulator.requests.clear()
+        outcome = await cli(
+            "export", str(tmp_path / f"{number}.db"), "--threads", thread, "--no-steps", option, on=emulator
+        )
+        assert "1 of 1 threads complete: 250 runs" in outcome.out
+        assert {re.findall(r"order=(\w+)", target)[0] for _, target in emulator.requests} == orders
+        assert option == "--both-ends" or len(emulator.requests) == 4
+
+
 async def test_failed_thread_is_exit_code_1(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
     """What could not be brought is told with its reason, after what could."""
     outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "thread_gone", on=emulator)
