@@ -11,6 +11,9 @@ if TYPE_CHECKING:
         AccessToken,
         TokenProvider,
     )
+    from asyncruns._driving import (
+        ToolCaller,
+    )
     from asyncruns._pacing import (
         RetryPolicy,
     )
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
     )
     from asyncruns._rate_limit import (
         RateLimit,
-    )
-    from asyncruns._runs import (
-        ToolCaller,
     )
     from asyncruns._stream import (
         RunStream,
@@ -220,7 +220,7 @@ _ROOMS = (
     "_credentials",
     "_stream",
     "_waiting",
-    "_runs",
+    "_driving",
     "session",
     "toolbox",
 )

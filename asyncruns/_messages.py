@@ -2,9 +2,10 @@
 
 from typing import Unpack
 
+from asyncruns._arguments import check_params
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import check_id, path
-from asyncruns._resource import Resource, check_params
+from asyncruns._resource import Resource
 from asyncruns.models import Message, MessageDeleted
 from asyncruns.params import MessageCreateParams, MessageListParams, MessageModifyParams
 

@@ -1,4 +1,4 @@
-"""What the resources share: send a request, read the answer as a model, make a pager, check arguments."""
+"""What the resources share: send a request, read the answer as a model, make a pager, a stream, a wait."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -6,28 +6,21 @@ from typing import Any, TypeVar
 
 import attrs
 
+from asyncruns._arguments import check_count, check_limit, check_order
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
-from asyncruns._pacing import judge_status
-from asyncruns._pager import AsyncCursorPager, Listing, PageQuery, Read, check_count, check_limit, check_order
+from asyncruns._once import creation_unknown
+from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import Answer, Request, check_cursor, check_identity, check_seconds, path, with_query
-from asyncruns._stream import LiveBytes, OnInterrupt, RunStream, Subject
+from asyncruns._run_states import rests
+from asyncruns._snapshots import Subject
+from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
 from asyncruns._transport import Transport
-from asyncruns._waiting import Deadline, Waiter, rests
-from asyncruns.errors import (
-    AsyncRunsError,
-    ConnectionLost,
-    DeadlineExceeded,
-    ProtocolError,
-    RunCreationUnknown,
-    StatusError,
-    TruncatedBodyError,
-    UnexpectedContentError,
-    UnexpectedRedirectError,
-)
+from asyncruns._waiting import Deadline, Waiter
+from asyncruns._walk import Listing, PageQuery, Read
+from asyncruns.errors import AsyncRunsError, ProtocolError, UnexpectedContentError
 from asyncruns.models import Page, Run
 
 T = TypeVar("T")
-Check = Callable[[Any], None]
 
 _LISTING_DEFAULTS: Mapping[str, Any] = {
     "limit": 100,
@@ -37,12 +30,8 @@ _LISTING_DEFAULTS: Mapping[str, Any] = {
     "max_items": None,
 }
 RUN = "/threads/{thread_id}/runs/{run_id}"
-REQUEST_KEY = "request_key"
-"""The metadata key under which a run carries its request key."""
 
 _SETTLE_SECONDS = 660.0
-_MAX_TOOLS = 20
-_MAX_METADATA_PAIRS, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
 
 
 class Resource:
@@ -53,10 +42,10 @@ class Resource:
         self._checks_identity = check_identity
 
     async def _get(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
-        return self._read(await self._transport.send(_get(target), timeout=timeout), model, **expected)
+        return self._read(await self._transport.send(_get_request(target), timeout=timeout), model, **expected)
 
     async def _get_raw(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> bytes:
-        answer = await self._transport.send(_get(target), timeout=timeout)
+        answer = await self._transport.send(_get_request(target), timeout=timeout)
         self._read(answer, model, **expected)
         return answer.body.removeprefix(b"\xef\xbb\xbf")
 
@@ -71,6 +60,10 @@ class Resource:
         **expected: str | None,
     ) -> T:
         request = Request(method="POST", target=target, body=encode(body), repeatable=repeatable)
+        return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
+
+    async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
+        request = Request(method="DELETE", target=target)
         return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
 
     def _live(
@@ -114,7 +107,7 @@ class Resource:
         )
 
     def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
-        request = _get(path(RUN, thread_id=thread_id, run_id=run_id))
+        request = _get_request(path(RUN, thread_id=thread_id, run_id=run_id))
         return Waiter(
             run_id=run_id,
             read=partial(self._reread, request, thread_id, run_id),
@@ -129,10 +122,6 @@ class Resource:
     ) -> tuple[Run, Mapping[str, str]]:
         answer = await self._transport.send(request, timeout=seconds)
         return self._read(answer, Run, thread_id=thread_id, id=run_id), answer.headers
-
-    async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
-        request = Request(method="DELETE", target=target)
-        return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
 
     def _read(self, answer: Answer, model: type[T], **expected: str | None) -> T:
         try:
@@ -182,86 +171,11 @@ class Resource:
         self, target: str, rest: Sequence[tuple[str, str]], timeout: float | None, query: PageQuery
     ) -> bytes:
         pairs = [(name, str(value)) for name, value in attrs.asdict(query).items() if value is not None]
-        answer = await self._transport.send(_get(with_query(target, [*pairs, *rest])), timeout=timeout)
+        answer = await self._transport.send(_get_request(with_query(target, [*pairs, *rest])), timeout=timeout)
         return answer.body
 
 
-def check_params(params: Mapping[str, Any], kind: Any) -> None:
-    """Hold keywords against the TypedDict *kind*, and what they give against the API's documented limits.
-
-    Raises:
-        TypeError: A keyword is unknown, or a required one is missing.
-        ValueError: There are more than 20 tools, or metadata beyond 16 pairs, keys of 64 or values of 512 characters.
-    """
-    unknown = params.keys() - kind.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"unexpected keyword {min(unknown)!r}; known are {', '.join(sorted(kind.__annotations__))}")
-    missing = kind.__required_keys__ - params.keys()
-    if missing:
-        raise TypeError(f"missing keyword {min(missing)!r}")
-    if len(params.get("tools") or ()) > _MAX_TOOLS:
-        raise ValueError(f"tools holds more than {_MAX_TOOLS} tools.")
-    check_metadata(params.get("metadata"))
-
-
-def check_metadata(metadata: object) -> None:
-    """Hold *metadata* against the API's limits; None is allowed. Raises `TypeError` or `ValueError`."""
-    if metadata is None:
-        return
-    if not isinstance(metadata, Mapping):
-        raise TypeError("metadata must be a mapping of strings to strings.")
-    if len(metadata) > _MAX_METADATA_PAIRS:
-        raise ValueError(f"metadata holds more than {_MAX_METADATA_PAIRS} pairs.")
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError("metadata must be a mapping of strings to strings.")
-        if len(key) > _MAX_METADATA_KEY or len(value) > _MAX_METADATA_VALUE:
-            raise ValueError(
-                f"metadata keys have at most {_MAX_METADATA_KEY} characters and values {_MAX_METADATA_VALUE}: "
-                f"see {key[:_MAX_METADATA_KEY]!r}."
-            )
-
-
-def with_request_key(metadata: Mapping[str, str] | None, request_key: str) -> dict[str, str]:
-    """Return *metadata* with the request key in it. Raises `ValueError` where it does not fit."""
-    if not isinstance(request_key, str) or not request_key:
-        raise ValueError("request_key must be a string of 1 to 512 characters.")
-    keyed = {**(metadata or {}), REQUEST_KEY: request_key}
-    check_metadata(keyed)
-    return keyed
-
-
-def is_ambiguous(error: AsyncRunsError) -> bool:
-    """Whether the request that ended in *error* may have been carried out.
-
-    So may one that was answered with a yes of no use. That includes an error object under status 200: whatever sent it
-    on has dropped the status that would tell a refusal from a failure. A redirect says that nothing was begun.
-    """
-    if isinstance(error, StatusError):
-        began, _ = judge_status(error.status, error.code, {})
-        return began
-    if isinstance(error, DeadlineExceeded):
-        return error.attempts > 0
-    is_of_no_use = isinstance(error, ProtocolError) and not isinstance(error, UnexpectedRedirectError)
-    return is_of_no_use or isinstance(error, ConnectionLost | TruncatedBodyError)
-
-
-def creation_unknown(
-    error: AsyncRunsError, thread_id: str | None, request_key: str | None = None
-) -> RunCreationUnknown | None:
-    """Return the error for a create that may have been carried out although *error* ended it, else None."""
-    if not is_ambiguous(error):
-        return None
-    where = f"on thread {thread_id}" if thread_id else "on a new thread"
-    return RunCreationUnknown(
-        f"Whether a run was created {where} is unknown: {error} It was not sent again. List the newest runs to see.",
-        thread_id=thread_id,
-        request_key=request_key,
-        request_id=getattr(error, "request_id", None),
-    )
-
-
-def _get(target: str) -> Request:
+def _get_request(target: str) -> Request:
     return Request(method="GET", target=target, repeatable=True)
 
 

@@ -1,49 +1,27 @@
 """The runs of a thread: create, read, list, modify, cancel, answer, wait."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any, Literal, Protocol, Unpack
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, Literal, Unpack
 
+from asyncruns._arguments import REQUEST_KEY, check_params, with_request_key
+from asyncruns._driving import Driver, ToolCaller
+from asyncruns._once import Change, Creation
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import check_seconds, path, with_query
-from asyncruns._resource import (
-    REQUEST_KEY,
-    RUN,
-    Resource,
-    check_params,
-    creation_unknown,
-    is_ambiguous,
-    with_request_key,
-)
-from asyncruns._stream import OnInterrupt, RunStream, Subject
-from asyncruns._waiting import Deadline, Waited, as_they_rest, is_terminal, rests
-from asyncruns.errors import (
-    ActiveRunError,
-    AsyncRunsError,
-    BadRequestError,
-    DeadlineExceeded,
-    ProtocolError,
-    StreamInterrupted,
-    StreamServerError,
-    WaitTimeout,
-)
-from asyncruns.models import RequiredToolCall, Run, RunStatus, StreamEvent
+from asyncruns._resource import RUN, Resource
+from asyncruns._run_states import has_taken, is_stopping, is_terminal, rests
+from asyncruns._snapshots import Subject
+from asyncruns._stream import OnInterrupt, RunStream
+from asyncruns._waiting import Deadline, Waited, as_they_rest
+from asyncruns.errors import AsyncRunsError, BadRequestError, WaitTimeout
+from asyncruns.models import Run, StreamEvent
 from asyncruns.params import ListParams, RunCreateParams, RunModifyParams, ToolOutput
 
 IfActive = Literal["raise", "wait", "cancel"]
 
 _RUNS = "/threads/{thread_id}/runs"
-_MAX_SEARCHES = 3
-_MAX_ACTIVE_RUNS = 3
-
-
-class ToolCaller(Protocol):
-    """What `drive` needs of its tools; `Toolbox` is one."""
-
-    async def outputs(self, calls: Sequence[RequiredToolCall], /) -> Sequence[ToolOutput]:
-        """Carry the calls out and return one output for each."""
-        ...
 
 
 class Runs(Resource):
@@ -91,73 +69,27 @@ class Runs(Resource):
         if if_active not in ("raise", "wait", "cancel"):
             raise ValueError(f"if_active must be 'raise', 'wait' or 'cancel', not {if_active!r}.")
         target, body = _creation(thread_id, params, request_key)
-        deadline = self._deadline(timeout)
-
-        async def post() -> Run:
-            # With a key a part of the time is kept for the search that an unknown outcome calls for.
-            seconds = deadline.left(1.0 if request_key is None else 2 / 3)
-            return await self._post(target, Run, body, seconds, thread_id=thread_id)
-
-        for _ in range(_MAX_ACTIVE_RUNS):
-            try:
-                return await self._created_once(thread_id, post, request_key, deadline)
-            except ActiveRunError as error:
-                if if_active == "raise" or error.run_id is None:
-                    raise
-                active = error
-            await self._outlast(thread_id, active, if_active, deadline)
-        raise active
+        creation = Creation(
+            thread_id=thread_id,
+            request_key=request_key,
+            post=lambda seconds: self._post(target, Run, body, seconds, thread_id=thread_id),
+            find=lambda key, seconds: self.find(thread_id, request_key=key, timeout=seconds),
+            outlast=None if if_active == "raise" else partial(self._outlast, thread_id, cancel=if_active == "cancel"),
+            sleep=self._transport.sleep,
+        )
+        return await creation.carry_out(self._deadline(timeout))
 
     async def find(self, thread_id: str, *, request_key: str, timeout: float | None = None) -> Run | None:
         """Return the run that was created with *request_key*, or None; the thread's newest 100 runs are searched."""
         page = await self.list(thread_id, timeout=timeout)
         return next((run for run in page.data if run.metadata.get(REQUEST_KEY) == request_key), None)
 
-    async def _created_once(
-        self, thread_id: str, post: Callable[[], Awaitable[Run]], request_key: str | None, deadline: Deadline
-    ) -> Run:
-        if request_key is not None:
-            found = await self.find(thread_id, request_key=request_key, timeout=deadline.left())
-            if found is not None:
-                return found
-        try:
-            return await post()
-        except AsyncRunsError as error:
-            unknown = creation_unknown(error, thread_id, request_key)
-            if unknown is None and not isinstance(error, ActiveRunError):
-                raise
-            lost = error
-        if request_key is not None:
-            found = await self._search(thread_id, request_key, deadline, 1 if unknown is None else _MAX_SEARCHES)
-            if found is not None:
-                return found
-        if unknown is None:
-            raise lost
-        raise unknown from lost
-
-    async def _search(self, thread_id: str, request_key: str, deadline: Deadline, attempts: int) -> Run | None:
-        """Look for the run, again after a while if it is not there yet; None also when looking fails."""
-        for attempt in range(attempts):
-            if attempt:
-                await self._transport.sleep(min(0.5 * attempt, deadline.left()))
-            try:
-                found = await self.find(thread_id, request_key=request_key, timeout=deadline.left())
-            except AsyncRunsError:  # It was tried as often as the session tries anything.
-                return None
-            if found is not None:
-                return found
-        return None
-
-    async def _outlast(self, thread_id: str, active: ActiveRunError, if_active: IfActive, deadline: Deadline) -> None:
-        """Wait until the active run is terminal, after asking it to stop if so wished."""
-        run_id = active.run_id or ""
-        try:
-            if if_active == "cancel":
-                with suppress(BadRequestError):  # It ended meanwhile.
-                    await self.cancel(thread_id, run_id, timeout=deadline.left())
-            await self._waiter(thread_id, run_id).rest(deadline, is_terminal)
-        except (WaitTimeout, DeadlineExceeded):
-            raise active from None
+    async def _outlast(self, thread_id: str, run_id: str, deadline: Deadline, *, cancel: bool) -> None:
+        """Wait until another run is terminal, after asking it to stop if *cancel*."""
+        if cancel:
+            with suppress(BadRequestError):  # It ended meanwhile.
+                await self.cancel(thread_id, run_id, timeout=deadline.left())
+        await self._waiter(thread_id, run_id).rest(deadline, is_terminal)
 
     def stream(
         self,
@@ -202,7 +134,7 @@ class Runs(Resource):
         Arguments and errors as `stream` and `submit_tool_outputs`.
         """
         target, body = _outputs(thread_id, run_id, tool_outputs)
-        has_them = _has(tool_outputs)
+        is_answered = has_taken(tool_outputs)
         return self._live(
             target,
             body,
@@ -210,7 +142,7 @@ class Runs(Resource):
             idle_timeout,
             on_interrupt,
             Subject(thread_id, run_id),
-            lambda run: rests(run) and has_them(run),
+            lambda run: rests(run) and is_answered(run),
         )
 
     async def retrieve(self, thread_id: str, run_id: str, *, timeout: float | None = None) -> Run:
@@ -249,7 +181,7 @@ class Runs(Resource):
             BadRequestError: The run is terminal already.
         """
         target = path(f"{RUN}/cancel", thread_id=thread_id, run_id=run_id)
-        return await self._settled(thread_id, run_id, target, {}, timeout, _is_stopping)
+        return await self._changed(thread_id, run_id, target, {}, timeout, is_stopping)
 
     async def submit_tool_outputs(
         self,
@@ -271,9 +203,9 @@ class Runs(Resource):
             BadRequestError: The run does not wait for outputs (any more), or one is missing or unknown.
         """
         target, body = _outputs(thread_id, run_id, tool_outputs)
-        return await self._settled(thread_id, run_id, target, body, timeout, _has(tool_outputs))
+        return await self._changed(thread_id, run_id, target, body, timeout, has_taken(tool_outputs))
 
-    async def _settled(
+    async def _changed(
         self,
         thread_id: str,
         run_id: str,
@@ -282,23 +214,13 @@ class Runs(Resource):
         timeout: float | None,
         is_done: Callable[[Run], bool],
     ) -> Run:
-        """Send what the server carries out once, and where the outcome is unknown, read the run to see."""
-        deadline = self._deadline(timeout)
-        for attempt in range(_MAX_SEARCHES):
-            if attempt:
-                await self._transport.sleep(min(0.5 * attempt, deadline.left()))
-            try:
-                return await self._post(target, Run, body, deadline.left(2 / 3), thread_id=thread_id, id=run_id)
-            except AsyncRunsError as error:
-                if not is_ambiguous(error) and not (attempt and isinstance(error, BadRequestError)):
-                    raise
-                lost = error
-            run = await self.retrieve(thread_id, run_id, timeout=deadline.left())
-            if is_done(run):
-                return run
-            if isinstance(lost, BadRequestError | ProtocolError) or deadline.is_over:
-                break
-        raise lost
+        change = Change(
+            post=lambda seconds: self._post(target, Run, body, seconds, thread_id=thread_id, id=run_id),
+            read=lambda seconds: self.retrieve(thread_id, run_id, timeout=seconds),
+            is_done=is_done,
+            sleep=self._transport.sleep,
+        )
+        return await change.carry_out(self._deadline(timeout))
 
     async def wait(
         self,
@@ -400,56 +322,14 @@ class Runs(Resource):
             BadRequestError: The server refused the outputs, and the run still waits for them.
         """
         deadline = Deadline(check_seconds("timeout", timeout))
-        waiter = self._waiter(thread_id, run_id, poll_interval)
-        run = await waiter.rest(deadline, rests)
-        while asked := _asked(run):
-            try:
-                async with asyncio.timeout(deadline.left()) as scope:
-                    outputs = await tools.outputs(run.tool_calls)
-                    refusal = await self._answered(thread_id, run_id, outputs, on_event)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise waiter.too_late(deadline, run) from None
-            if refusal is None:
-                run = await waiter.rest(deadline, _is_past(asked))
-            else:  # It may have expired meanwhile, or another worker may have answered it.
-                run = await waiter.rest(deadline, rests)
-                if _asked(run) == asked:
-                    raise refusal
-        return run
-
-    async def _answered(
-        self,
-        thread_id: str,
-        run_id: str,
-        outputs: Sequence[ToolOutput],
-        on_event: Callable[[StreamEvent], object] | None,
-    ) -> BadRequestError | None:
-        """Submit *outputs*, and give *on_event* what a stream tells of the run then; return the server's refusal."""
-        try:
-            if on_event is None or not await self._streamed(thread_id, run_id, outputs, on_event):
-                await self.submit_tool_outputs(thread_id, run_id, tool_outputs=outputs)
-        except BadRequestError as refusal:
-            return refusal
-        return None
-
-    async def _streamed(
-        self, thread_id: str, run_id: str, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], object]
-    ) -> bool:
-        """Submit *outputs* with a stream; False where none began, and nobody knows whether they arrived."""
-        async with AsyncExitStack() as stack:
-            stream = self.stream_tool_outputs(thread_id, run_id, tool_outputs=outputs)
-            try:
-                await stack.enter_async_context(stream)
-            except AsyncRunsError as error:
-                if is_ambiguous(error):
-                    return False
-                raise
-            with suppress(StreamInterrupted, StreamServerError, ProtocolError):  # Reading the run tells the rest.
-                async for event in stream:
-                    on_event(event)
-        return True
+        driver = Driver(
+            waiter=self._waiter(thread_id, run_id, poll_interval),
+            tools=tools,
+            submit=lambda outputs: self.submit_tool_outputs(thread_id, run_id, tool_outputs=outputs),
+            stream=lambda outputs: self.stream_tool_outputs(thread_id, run_id, tool_outputs=outputs),
+            on_event=on_event,
+        )
+        return await driver.drive(deadline)
 
     async def _cancelled(self, thread_id: str, run_id: str) -> Run:
         """Ask the run to stop; return it as it then is, also if it ended meanwhile."""
@@ -479,23 +359,3 @@ def _outputs(thread_id: str, run_id: str, tool_outputs: Sequence[ToolOutput]) ->
         check_params(output, ToolOutput)
     target = path(f"{RUN}/submit_tool_outputs", thread_id=thread_id, run_id=run_id)
     return target, {"tool_outputs": list(tool_outputs)}
-
-
-def _has(tool_outputs: Sequence[ToolOutput]) -> Callable[[Run], bool]:
-    """Return the test whether a run waits for none of *tool_outputs* any more."""
-    given = {output["tool_call_id"] for output in tool_outputs}
-    return lambda run: given.isdisjoint(call.id for call in _asked(run))
-
-
-def _asked(run: Run) -> tuple[RequiredToolCall, ...]:
-    """Return the function calls that the run waits for now; some servers leave old ones on a run that ended."""
-    return run.tool_calls if run.status == RunStatus.REQUIRES_ACTION else ()
-
-
-def _is_past(asked: tuple[RequiredToolCall, ...]) -> Callable[[Run], bool]:
-    """Return the test whether a run rests beyond *asked*: a read may lag behind the outputs it was given."""
-    return lambda run: rests(run) and _asked(run) != asked
-
-
-def _is_stopping(run: Run) -> bool:
-    return run.is_terminal or run.status == RunStatus.CANCELLING

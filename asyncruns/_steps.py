@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Unpack
 
+from asyncruns._arguments import check_params
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import path, with_query
-from asyncruns._resource import Resource, check_params
+from asyncruns._resource import Resource
 from asyncruns.models import RunStep
 from asyncruns.params import Include, StepListParams
 

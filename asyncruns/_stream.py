@@ -1,19 +1,18 @@
-"""A live run as typed events and snapshots, and the ways a stream may end. Knows no HTTP."""
+"""A live run as typed events, and the ways a stream may end. Knows no HTTP."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Literal, Protocol, Self
 
-import attrs
-
 from asyncruns import models as m
-from asyncruns._events import Snapshot, decode_event, plain_delta
+from asyncruns._events import decode_event
+from asyncruns._run_states import rests
+from asyncruns._snapshots import Snapshots, Subject
 from asyncruns._sse import ServerSentEvent, SSEDecoder
 from asyncruns.errors import (
     AsyncRunsError,
     ConfigurationError,
-    IdentityMismatchError,
     ProtocolError,
     StreamInterrupted,
     StreamServerError,
@@ -44,46 +43,6 @@ _LINGER = 1.0
 """Seconds that a stream may take to say `done` after the run has come to rest."""
 
 
-@attrs.define
-class Subject:
-    """What a stream is about: as asked for, else as the first event that names it tells.
-
-    Attributes:
-        thread_id: The thread. None: not known yet.
-        run_id: The run. None: not known yet.
-        is_checked: Whether an event about another one is an error.
-    """
-
-    thread_id: str | None = None
-    run_id: str | None = None
-    is_checked: bool = True
-
-    def note(self, event: m.StreamEvent) -> None:
-        """Take what *event* tells of thread and run; raise `IdentityMismatchError` if they are others."""
-        match event:
-            case m.MessageDeltaEvent() | m.RunStepDeltaEvent():  # They name neither.
-                return
-            case m.RunEvent(run=run):
-                self._note("thread_id", run.thread_id)
-                self._note("run_id", run.id)
-            case m.RunStepEvent(step=m.RunStep() as made) | m.MessageEvent(message=m.Message() as made):
-                self._note("thread_id", made.thread_id)
-                self._note("run_id", made.run_id)
-            case m.ThreadCreatedEvent(thread=thread):
-                self._note("thread_id", thread.id)
-
-    def _note(self, name: str, told: str | None) -> None:
-        known = getattr(self, name)
-        if known is None:
-            setattr(self, name, told)
-        elif self.is_checked and told not in (None, known):
-            raise IdentityMismatchError(
-                f"The stream tells of another {name}. A gateway that rewrites ids needs check_identity=False.",
-                expected=known,
-                got=told,
-            )
-
-
 class RunStream:
     """A live run: `async with` sends the request, `async for` gives its events as they come.
 
@@ -112,6 +71,7 @@ class RunStream:
         self._settle = settle
         self._redact = redact
         self._subject = subject
+        self._snapshots = Snapshots(subject)
         self._idle_timeout = idle_timeout
         self._on_interrupt = on_interrupt
         self._is_entered = False
@@ -122,30 +82,26 @@ class RunStream:
         self._failure: AsyncRunsError | None = None
         self._last_event: str | None = None
         self._data = b""
-        self._run: m.Run | None = None
-        self._thread: m.Thread | None = None
-        self._messages: dict[str, Snapshot[m.Message]] = {}
-        self._steps: dict[str, Snapshot[m.RunStep]] = {}
 
     @property
     def run(self) -> m.Run | None:
         """The run as the stream last told it; None until it has."""
-        return self._run
+        return self._snapshots.run
 
     @property
     def thread(self) -> m.Thread | None:
         """The thread, if this stream created it; None otherwise."""
-        return self._thread
+        return self._snapshots.thread
 
     @property
     def messages(self) -> tuple[m.Message, ...]:
         """The run's messages as far as they have come, in the order they began."""
-        return tuple(snapshot.value for snapshot in self._messages.values())
+        return self._snapshots.messages
 
     @property
     def steps(self) -> tuple[m.RunStep, ...]:
         """The run's steps as far as they have come, in the order they began."""
-        return tuple(snapshot.value for snapshot in self._steps.values())
+        return self._snapshots.steps
 
     async def __aenter__(self) -> Self:
         if self._is_entered:
@@ -208,15 +164,14 @@ class RunStream:
         """
         async for _ in self:
             pass
-        run = self._run
-        if run is None or not self._rests:
-            run = self._run = await self._settled("eof")
+        run = self.run
+        if run is None or not rests(run):
+            run = await self._settled("eof")
         return run
 
     @property
     def _rests(self) -> bool:
-        run = self._run
-        return run is not None and (run.is_terminal or run.status == m.RunStatus.REQUIRES_ACTION)
+        return self.run is not None and rests(self.run)
 
     async def _next(self) -> m.StreamEvent | None:
         """Return the next event, or None at a rightful end."""
@@ -228,22 +183,22 @@ class RunStream:
             return None
         if self._on_interrupt == "raise":
             raise self._interrupted(reason)
-        self._run = await self._settled(reason)
+        await self._settled(reason)
         return None
 
     async def _settled(self, reason: str) -> m.Run:
-        """Return the run at its rest, or raise that the stream was interrupted and no run is known."""
+        """Read the run until it rests, and return it; raise that the stream was interrupted if no run is known."""
         thread_id, run_id = self._subject.thread_id, self._subject.run_id
         if thread_id is None or run_id is None:
             raise self._redact(self._interrupted(reason))
-        return await self._settle(thread_id, run_id)
+        run = self._snapshots.run = await self._settle(thread_id, run_id)
+        return run
 
     def _taken(self, raw: ServerSentEvent) -> m.StreamEvent:
         event = decode_event(raw, self._subject.thread_id)
         if isinstance(event, m.ErrorEvent):
             raise StreamServerError(event.message, code=event.code, run_id=self._subject.run_id)
-        self._subject.note(event)
-        self._note(event, raw.data)
+        self._snapshots.note(event, raw.data)
         self._last_event, self._data = event.name, raw.data
         if isinstance(event, m.DoneEvent):
             self._ended = True
@@ -266,35 +221,6 @@ class RunStream:
         except TransportError:
             return "lost"
         return "eof"
-
-    def _note(self, event: m.StreamEvent, data: bytes) -> None:
-        match event:
-            case m.RunEvent(run=run):
-                self._run = run
-            case m.MessageDeltaEvent(delta=delta):
-                self._message(delta.id).add(plain_delta(data))
-            case m.MessageEvent(message=message):
-                self._message(message.id).replace(data, message)
-            case m.RunStepDeltaEvent(delta=delta):
-                self._step(delta.id).add(plain_delta(data))
-            case m.RunStepEvent(step=step):
-                self._step(step.id).replace(data, step)
-            case m.ThreadCreatedEvent(thread=thread):
-                self._thread = thread
-
-    def _message(self, id: str) -> Snapshot[m.Message]:
-        """Return the message's snapshot; one whose beginning was missed starts empty."""
-        if id not in self._messages:
-            base = {"id": id, "thread_id": self._subject.thread_id or "", "role": "assistant"}
-            self._messages[id] = Snapshot(m.Message, base)
-        return self._messages[id]
-
-    def _step(self, id: str) -> Snapshot[m.RunStep]:
-        if id not in self._steps:
-            run_id, thread_id = self._subject.run_id or "", self._subject.thread_id or ""
-            base = {"id": id, "run_id": run_id, "thread_id": thread_id, "type": "", "status": "in_progress"}
-            self._steps[id] = Snapshot(m.RunStep, base | {"step_details": {}})
-        return self._steps[id]
 
     def _interrupted(self, reason: str) -> StreamInterrupted:
         run_id = self._subject.run_id

@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Unpack
 
+from asyncruns._arguments import check_params, with_request_key
+from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import path
-from asyncruns._resource import Resource, check_params, creation_unknown, with_request_key
-from asyncruns._stream import OnInterrupt, RunStream, Subject
+from asyncruns._resource import Resource
+from asyncruns._snapshots import Subject
+from asyncruns._stream import OnInterrupt, RunStream
 from asyncruns._transport import Transport
 from asyncruns.errors import AsyncRunsError
 from asyncruns.models import Run, Thread, ThreadDeleted

@@ -112,16 +112,6 @@ class Waiter:
             logger.warning("Run %s has the unknown status %s; it counts as still moving.", self.run_id, status)
 
 
-def rests(run: Run) -> bool:
-    """Whether the run is terminal or waits for the caller."""
-    return run.is_terminal or run.status == RunStatus.REQUIRES_ACTION
-
-
-def is_terminal(run: Run) -> bool:
-    """Whether the run will never change again."""
-    return run.is_terminal
-
-
 async def as_they_rest(waits: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T, None]:
     """Carry all *waits* out at once, and yield what each gives as it comes; leaving early cancels the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]

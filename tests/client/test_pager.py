@@ -22,7 +22,7 @@ from asyncruns import (
     Thread,
 )
 from asyncruns._codec import decode_page, peek_cursor, split_page
-from asyncruns._pager import MAX_EMPTY_PAGES, Listing, PageQuery
+from asyncruns._walk import MAX_EMPTY_PAGES, Listing, PageQuery
 
 RUNS = 257
 
@@ -516,6 +516,12 @@ class TestListsThatLie:
         pager, _ = make()
         assert ids_of(await pager.collect()) == ["a", "b", "c", "d"]
         assert pager.duplicates_dropped == 2
+
+    async def test_an_item_that_comes_twice_on_the_first_page(self):
+        """It is dropped and counted where only that page is asked for, too."""
+        pager, _ = script(page("a", "b", "a", "c"))
+        assert ids_of((await pager).data) == ["a", "b", "c"]
+        assert pager.duplicates_dropped == 1
 
     async def test_old_ids_are_forgotten_and_near_ones_are_not(self):
         """What is remembered is bounded: a very long walk does not grow."""

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 import asyncruns
 from asyncruns import CursorLostError
 from asyncruns._pacing import RetryQuota
-from asyncruns._pager import MAX_LOST_CURSORS
+from asyncruns._walk import MAX_LOST_CURSORS
 from asyncruns.emulator import Emulator
 
 from .bodies import run

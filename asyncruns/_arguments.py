@@ -1,0 +1,79 @@
+"""What callers pass, held against the API's documented limits before anything is sent."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Order = Literal["asc", "desc"]
+
+REQUEST_KEY = "request_key"
+"""The metadata key under which a run carries its request key."""
+
+_MAX_TOOLS = 20
+_MAX_METADATA_PAIRS, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
+
+
+def check_params(params: Mapping[str, Any], kind: Any) -> None:
+    """Hold keywords against the TypedDict *kind*, and what they give against the API's limits.
+
+    Raises:
+        TypeError: A keyword is unknown, or a required one is missing.
+        ValueError: There are more than 20 tools, or metadata beyond 16 pairs, keys of 64 or values of 512 characters.
+    """
+    unknown = params.keys() - kind.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unexpected keyword {min(unknown)!r}; known are {', '.join(sorted(kind.__annotations__))}")
+    missing = kind.__required_keys__ - params.keys()
+    if missing:
+        raise TypeError(f"missing keyword {min(missing)!r}")
+    if len(params.get("tools") or ()) > _MAX_TOOLS:
+        raise ValueError(f"tools holds more than {_MAX_TOOLS} tools.")
+    _check_metadata(params.get("metadata"))
+
+
+def with_request_key(metadata: Mapping[str, str] | None, request_key: str) -> dict[str, str]:
+    """Return *metadata* with the request key in it. Raises `ValueError` where it does not fit."""
+    if not isinstance(request_key, str) or not request_key:
+        raise ValueError("request_key must be a string of 1 to 512 characters.")
+    keyed = {**(metadata or {}), REQUEST_KEY: request_key}
+    _check_metadata(keyed)
+    return keyed
+
+
+def check_limit(value: object) -> int:
+    """Return *value* if it is a page size the API takes, 1 to 100, else raise `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100:
+        raise ValueError(f"limit is the page size, from 1 to 100, not {value!r}. For a total use max_items.")
+    return value
+
+
+def check_count(name: str, value: object) -> int | None:
+    """Return *value* if it is None or a whole number from 0 on, else raise `ValueError` naming *name*."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"{name} must be a whole number from 0 on, or None, not {value!r}.")
+    return value
+
+
+def check_order(value: object) -> Order:
+    """Return *value* if it is an order the API takes, else raise `ValueError`."""
+    if value == "asc":
+        return "asc"
+    if value == "desc":
+        return "desc"
+    raise ValueError(f"order must be 'asc' or 'desc', not {value!r}.")
+
+
+def _check_metadata(metadata: object) -> None:
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
+        raise TypeError("metadata must be a mapping of strings to strings.")
+    if len(metadata) > _MAX_METADATA_PAIRS:
+        raise ValueError(f"metadata holds more than {_MAX_METADATA_PAIRS} pairs.")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError("metadata must be a mapping of strings to strings.")
+        if len(key) > _MAX_METADATA_KEY or len(value) > _MAX_METADATA_VALUE:
+            raise ValueError(
+                f"metadata keys have at most {_MAX_METADATA_KEY} characters and values {_MAX_METADATA_VALUE}: "
+                f"see {key[:_MAX_METADATA_KEY]!r}."
+            )

@@ -1,0 +1,160 @@
+"""Do at most once what must not be done twice, and find out where nobody knows whether it was. Knows no HTTP."""
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from asyncruns._pacing import judge_status
+from asyncruns._waiting import Deadline, Sleep
+from asyncruns.errors import (
+    ActiveRunError,
+    AsyncRunsError,
+    BadRequestError,
+    ConnectionLost,
+    DeadlineExceeded,
+    ProtocolError,
+    RunCreationUnknown,
+    StatusError,
+    TruncatedBodyError,
+    UnexpectedRedirectError,
+    WaitTimeout,
+)
+from asyncruns.models import Run
+
+_MAX_ATTEMPTS = 3
+_MAX_ACTIVE_RUNS = 3
+
+
+@attrs.frozen(kw_only=True)
+class Creation:
+    """How to create one run at most once.
+
+    Attributes:
+        thread_id: The thread.
+        request_key: Names the request in the run's metadata. None: the run cannot be searched for.
+        post: Sends the request, within so many seconds.
+        find: Searches the thread for the run with a key, within so many seconds.
+        outlast: Waits until the thread's active run, named by its id, is terminal. None: nobody waits for that.
+        sleep: Waits between two searches.
+    """
+
+    thread_id: str
+    request_key: str | None
+    post: Callable[[float], Awaitable[Run]]
+    find: Callable[[str, float], Awaitable[Run | None]]
+    outlast: Callable[[str, Deadline], Awaitable[object]] | None
+    sleep: Sleep
+
+    async def carry_out(self, deadline: Deadline) -> Run:
+        """Return the run: the one that has the key, else a new one, if need be after other runs of the thread."""
+        for _ in range(_MAX_ACTIVE_RUNS):
+            try:
+                return await self._once(deadline)
+            except ActiveRunError as error:
+                if self.outlast is None or error.run_id is None:
+                    raise
+                active, run_id = error, error.run_id
+            try:
+                await self.outlast(run_id, deadline)
+            except (WaitTimeout, DeadlineExceeded):
+                raise active from None
+        raise active
+
+    async def _once(self, deadline: Deadline) -> Run:
+        if self.request_key is not None:
+            found = await self.find(self.request_key, deadline.left())
+            if found is not None:
+                return found
+        try:
+            # With a key a part of the time is kept for the search that an unknown outcome calls for.
+            return await self.post(deadline.left(1.0 if self.request_key is None else 2 / 3))
+        except AsyncRunsError as error:
+            unknown = creation_unknown(error, self.thread_id, self.request_key)
+            if unknown is None and not isinstance(error, ActiveRunError):
+                raise
+            lost = error
+        if self.request_key is not None:
+            found = await self._search(self.request_key, deadline, 1 if unknown is None else _MAX_ATTEMPTS)
+            if found is not None:
+                return found
+        if unknown is None:
+            raise lost
+        raise unknown from lost
+
+    async def _search(self, request_key: str, deadline: Deadline, attempts: int) -> Run | None:
+        """Look for the run, again after a while if it is not there yet; None also when looking fails."""
+        for attempt in range(attempts):
+            if attempt:
+                await self.sleep(min(0.5 * attempt, deadline.left()))
+            try:
+                found = await self.find(request_key, deadline.left())
+            except AsyncRunsError:  # It was tried as often as the session tries anything.
+                return None
+            if found is not None:
+                return found
+        return None
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """How to change a run by what the server carries out only once.
+
+    Attributes:
+        post: Sends the request, within so many seconds.
+        read: Reads the run, within so many seconds.
+        is_done: Whether the run, as read, has been changed.
+        sleep: Waits between two attempts.
+    """
+
+    post: Callable[[float], Awaitable[Run]]
+    read: Callable[[float], Awaitable[Run]]
+    is_done: Callable[[Run], bool]
+    sleep: Sleep
+
+    async def carry_out(self, deadline: Deadline) -> Run:
+        """Send the request, and where its outcome is unknown, read the run to see; again if it was not changed."""
+        for attempt in range(_MAX_ATTEMPTS):
+            if attempt:
+                await self.sleep(min(0.5 * attempt, deadline.left()))
+            try:
+                return await self.post(deadline.left(2 / 3))
+            except AsyncRunsError as error:
+                if not is_ambiguous(error) and not (attempt and isinstance(error, BadRequestError)):
+                    raise
+                lost = error
+            run = await self.read(deadline.left())
+            if self.is_done(run):
+                return run
+            if isinstance(lost, BadRequestError | ProtocolError) or deadline.is_over:
+                break
+        raise lost
+
+
+def is_ambiguous(error: AsyncRunsError) -> bool:
+    """Whether the request that ended in *error* may have been carried out.
+
+    So may one that was answered with a yes of no use. That includes an error object under status 200: whatever sent it
+    on has dropped the status that would tell a refusal from a failure. A redirect says that nothing was begun.
+    """
+    if isinstance(error, StatusError):
+        began, _ = judge_status(error.status, error.code, {})
+        return began
+    if isinstance(error, DeadlineExceeded):
+        return error.attempts > 0
+    is_of_no_use = isinstance(error, ProtocolError) and not isinstance(error, UnexpectedRedirectError)
+    return is_of_no_use or isinstance(error, ConnectionLost | TruncatedBodyError)
+
+
+def creation_unknown(
+    error: AsyncRunsError, thread_id: str | None, request_key: str | None = None
+) -> RunCreationUnknown | None:
+    """Return the error for a create that may have been carried out although *error* ended it, else None."""
+    if not is_ambiguous(error):
+        return None
+    where = f"on thread {thread_id}" if thread_id else "on a new thread"
+    return RunCreationUnknown(
+        f"Whether a run was created {where} is unknown: {error} It was not sent again. List the newest runs to see.",
+        thread_id=thread_id,
+        request_key=request_key,
+        request_id=getattr(error, "request_id", None),
+    )
