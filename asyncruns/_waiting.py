@@ -7,8 +7,17 @@ from typing import Any, TypeVar
 
 import attrs
 
+from asyncruns._pacing import judge_status
 from asyncruns._pacing import poll_interval as next_poll_interval
-from asyncruns.errors import AsyncRunsError, DeadlineExceeded, WaitTimeout, escape_server_text
+from asyncruns.errors import (
+    AsyncRunsError,
+    DeadlineExceeded,
+    StatusError,
+    TLSError,
+    TransportError,
+    WaitTimeout,
+    escape_server_text,
+)
 from asyncruns.models import Run, RunStatus
 
 logger = logging.getLogger("asyncruns")
@@ -80,18 +89,27 @@ class Waiter:
     async def rest(self, deadline: Deadline, is_enough: Callable[[Run], bool]) -> Run:
         """Read the run until *is_enough*, and return it.
 
+        Once the run was seen, a read that fails in a way that passes is no reason to give up before the deadline.
+
         Raises:
-            WaitTimeout: The deadline passed; it carries the run as last seen.
+            WaitTimeout: The deadline passed; it carries the run as last seen, and comes from the last failure, if any.
+            AsyncRunsError: The first read failed, or one in a way that does not pass.
         """
         run: Run | None = None
+        trouble: AsyncRunsError | None = None
         interval = _FIRST_POLL / 1.5
         while not deadline.is_over:
             try:
                 seen, headers = await self.read(min(deadline.left(), self.longest_read))
-            except DeadlineExceeded:
-                if not deadline.is_over:
+            except AsyncRunsError as error:
+                if deadline.is_over and isinstance(error, DeadlineExceeded):
+                    break
+                if run is None or not _may_pass(error):
                     raise
-                break
+                trouble = error
+                interval = next_poll_interval(interval, {}, self.random)
+                await self.sleep(min(max(interval, getattr(error, "retry_after", None) or 0.0), deadline.left()))
+                continue
             self._tell_unknown(seen, run)
             run = seen
             if is_enough(run):
@@ -99,7 +117,7 @@ class Waiter:
             interval = self.interval or next_poll_interval(interval, headers, self.random)
             del headers  # Thousands may sleep here, and each object that they hold lengthens a garbage collection.
             await self.sleep(min(interval, deadline.left()))
-        raise self.too_late(deadline, run)
+        raise self.too_late(deadline, run) from trouble
 
     def too_late(self, deadline: Deadline, run: Run | None) -> WaitTimeout:
         """Return the error that says so."""
@@ -110,6 +128,14 @@ class Waiter:
         if run.status not in _KNOWN and (before is None or before.status != run.status):
             status = escape_server_text(run.status, 64)
             logger.warning("Run %s has the unknown status %s; it counts as still moving.", self.run_id, status)
+
+
+def _may_pass(error: AsyncRunsError) -> bool:
+    """Whether a read that failed so, after the session's own attempts, may succeed later."""
+    if isinstance(error, StatusError):
+        _, transient = judge_status(error.status, error.code, {})
+        return transient
+    return isinstance(error, TransportError) and not isinstance(error, TLSError)
 
 
 async def as_they_rest(waits: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T, None]:

@@ -4,7 +4,17 @@ import asyncio
 
 import pytest
 
-from asyncruns import ConnectionLost, InvalidIdError, NotFoundError, WaitTimeout
+from asyncruns import (
+    AuthenticationError,
+    ConnectionLost,
+    InvalidIdError,
+    NotFoundError,
+    ProtocolError,
+    RateLimitError,
+    RetryPolicy,
+    ServerError,
+    WaitTimeout,
+)
 from asyncruns._waiting import as_they_rest
 from asyncruns.emulator import Script
 
@@ -38,6 +48,78 @@ async def quiet(session, tasks):
             return
         await asyncio.sleep(0.005)
     raise AssertionError(asyncio.all_tasks())
+
+
+RUNNING = {"id": "run_1", "object": "thread.run", "thread_id": "thread_1", "status": "in_progress"}
+DOWN = {"error": {"message": "boom"}}
+
+
+class TestTrouble:
+    """`wait` while the server is in trouble."""
+
+    async def wait(self, server, open_session, naps):
+        """Wait for the run, each read being tried once."""
+        session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+
+        async def nap(seconds):
+            naps.append(seconds)
+
+        session._transport.sleep = nap
+        return await session.runs.wait("thread_1", "run_1", timeout=60)
+
+    async def test_that_passes_is_waited_out(self, server, open_session):
+        """Once the run was seen, a server that is down, away or busy for a while does not end the wait."""
+        naps = []
+        server.reply(RUNNING)
+        server.reply(DOWN, 503)
+        server.hang_up(1)
+        server.reply(DOWN, 429, headers={"Retry-After": "30"})
+        server.reply({**RUNNING, "status": "completed"})
+        assert (await self.wait(server, open_session, naps)).status == "completed"
+        assert len(server.requests) == 5
+        assert naps[-1] == pytest.approx(30, abs=6)
+        assert max(naps[:-1]) < 3
+
+    @pytest.mark.parametrize(
+        ("status", "error"), [(503, ServerError), (404, NotFoundError), (401, AuthenticationError)]
+    )
+    async def test_at_the_first_read_ends_the_wait(self, server, open_session, status, error):
+        """A wait for a run that cannot be read at all fails at once."""
+        server.reply(DOWN, status)
+        with pytest.raises(error):
+            await self.wait(server, open_session, [])
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "body", "error"),
+        [
+            (404, DOWN, NotFoundError),
+            (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, RateLimitError),
+            (200, {"id": "run_2"}, ProtocolError),
+        ],
+    )
+    async def test_that_does_not_pass_ends_the_wait(self, server, open_session, status, body, error):
+        """A run that was deleted, a quota that is used up, and an answer of another kind end the wait at once."""
+        server.reply(RUNNING)
+        server.reply(body, status)
+        with pytest.raises(error):
+            await self.wait(server, open_session, [])
+        assert len(server.requests) == 2
+
+    async def test_until_the_end_is_the_reason(self, server, open_session):
+        """A wait whose time is up while the server is down carries the run as last seen, and comes from the failure."""
+        server.reply(RUNNING)
+        server.reply(DOWN, 503, times=9999)
+        session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+
+        async def nap(_):
+            await asyncio.sleep(0.01)
+
+        session._transport.sleep = nap
+        with pytest.raises(WaitTimeout) as caught:
+            await session.runs.wait("thread_1", "run_1", timeout=0.2)
+        assert caught.value.run.status == "in_progress"
+        assert isinstance(caught.value.__cause__, ServerError)
 
 
 class TestWaitAll:
