@@ -1,5 +1,7 @@
 """aiohttp tamed: its errors turned into ours, its own repetition switched off, its answers read as they come."""
 
+import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -21,6 +23,7 @@ from asyncruns.errors import (
 
 _TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError, ssl.CertificateError)
 _CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises for a connection or an answer that is no good; its parser in Python has errors of its own."""
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
@@ -65,9 +68,9 @@ def failure(error: Exception, request: Request) -> Failure:
     """Turn whatever aiohttp raised into one of ours, with what it says about the next attempt."""
     where = f"{request.method} {request.target}"
     if isinstance(error, _TLS_ERRORS):
-        return Failure(error=TLSError(f"{where}: no trusted connection: {_name(error)}."), began=False, transient=False)
+        return Failure(error=TLSError(f"{where}: no trusted connection{_reason(error)}."), began=False, transient=False)
     if isinstance(error, _CONNECT_ERRORS):
-        return Failure(error=ConnectError(f"{where}: no connection: {_name(error)}."), began=False, transient=True)
+        return Failure(error=ConnectError(f"{where}: no connection{_reason(error)}."), began=False, transient=True)
     if isinstance(error, aiohttp.ClientPayloadError):
         cut = TruncatedBodyError(f"{where}: the answer was cut short.")
         return Failure(error=cut, began=True, transient=True)
@@ -140,6 +143,21 @@ class LiveAnswer:
 def is_live(response: aiohttp.ClientResponse) -> bool:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     return response.status == 200 and response.content_type == "text/event-stream" and encoding in ENCODINGS
+
+
+def _reason(error: Exception) -> str:
+    """Say where the connection was to go and why there is none, in words of our own and of the system."""
+    host, port = getattr(error, "host", None), getattr(error, "port", None)
+    where = f" to {host}:{port}" if host is not None else ""
+    inner = getattr(error, "os_error", error)
+    number = getattr(inner, "errno", None)
+    if isinstance(inner, ssl.SSLError):
+        told = "the other side speaks no TLS" if inner.reason in _NO_TLS else (inner.reason or "").lower()
+    elif isinstance(inner, socket.gaierror):
+        told = "the name is not known"
+    else:
+        told = os.strerror(number).lower() if isinstance(number, int) and number > 0 else ""
+    return f"{where}: {told} ({_name(error)})" if told else f"{where}: {_name(error)}"
 
 
 def _name(error: BaseException) -> str:

@@ -80,6 +80,7 @@ class Transport:
         self._settings = settings
         self._quota = RetryQuota()
         self._http: aiohttp.ClientSession | None = None
+        self._has_ended = False
         self._live: WeakSet[LiveAnswer] = WeakSet()
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._told_content_type = False
@@ -107,7 +108,7 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         for live in list(self._live):  # aiohttp would leave their readers waiting.
             live.close()
-        http, self._http = self._http, None
+        http, self._http, self._has_ended = self._http, None, True
         if http is not None and http is not self._settings.http:
             await http.close()
 
@@ -334,8 +335,9 @@ class Transport:
 
     def _open_http(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
+            state = "closed" if self._has_ended or self._http is not None else "not open"
             raise ConfigurationError(
-                "The session is not open: use it inside 'async with asyncruns.Session() as session:'."
+                f"The session is {state}: use it inside 'async with asyncruns.Session() as session:'."
             )
         return self._http
 

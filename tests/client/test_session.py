@@ -206,16 +206,16 @@ class TestLife:
     async def test_may_not_be_used_before_it_is_open(self):
         """The message says how to open it."""
         session = Session(KEY, BASE)
-        with pytest.raises(ConfigurationError, match="async with"):
+        with pytest.raises(ConfigurationError, match="not open: use it inside 'async with"):
             await session.threads.retrieve("thread_1")
 
     async def test_may_not_be_used_after_it_is_closed(self, emulator):
         """Nor entered again."""
         async with Session(emulator.api_key, emulator.base_url) as session:
             thread = await session.threads.create()
-        with pytest.raises(ConfigurationError, match="not open"):
+        with pytest.raises(ConfigurationError, match="is closed: use it inside 'async with"):
             await session.threads.retrieve(thread.id)
-        with pytest.raises(ConfigurationError, match="not open"):
+        with pytest.raises(ConfigurationError, match="is closed"):
             await session.runs.list(thread.id).collect()
         with pytest.raises(ConfigurationError, match="entered once"):
             async with session:
@@ -252,7 +252,7 @@ class TestLife:
         assert repr(session) == f"Session(base_url='{BASE}')"
 
     async def test_the_callers_own_http_session_stays_open(self, emulator):
-        """Who opens closes; and a closed one is told as a session that is not open."""
+        """Who opens closes; and a closed one is told as such."""
         async with aiohttp.ClientSession() as http:
             async with Session(emulator.api_key, emulator.base_url, http=http) as session:
                 thread = await session.threads.create()
@@ -260,7 +260,7 @@ class TestLife:
             async with Session(emulator.api_key, emulator.base_url, http=http) as session:
                 assert (await session.threads.retrieve(thread.id)).id == thread.id
                 await http.close()
-                with pytest.raises(ConfigurationError, match="not open"):
+                with pytest.raises(ConfigurationError, match="is closed"):
                     await session.threads.retrieve(thread.id)
 
 

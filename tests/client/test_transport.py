@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import logging
+import socket
 import zlib
 
 import pytest
@@ -24,6 +25,7 @@ from asyncruns import (
     SchemaError,
     ServerError,
     Session,
+    TLSError,
     TruncatedBodyError,
     UnexpectedContentError,
     UnexpectedRedirectError,
@@ -138,13 +140,44 @@ class TestRetries:
     async def test_no_connection_is_tried_again(self, open_session, naps, unused_port):
         """For a create too: nothing was sent. The error shows neither key nor aiohttp's own error."""
         session = await open_session(Session("sk-CANARY", f"http://127.0.0.1:{unused_port}/v1"))
+        refused = (
+            rf"no connection to 127\.0\.0\.1:{unused_port}: connection refused \(ClientConnectorError, errno \d+\)"
+        )
         for call in (session.threads.retrieve("thread_1"), session.runs.create("thread_1", assistant_id="a")):
-            with pytest.raises(ConnectError, match=r"no connection: ClientConnectorError, errno \d+") as caught:
+            with pytest.raises(ConnectError, match=refused) as caught:
                 await call
             assert caught.value.attempts == 3
             assert caught.value.__cause__ is None
             assert "CANARY" not in str(caught.value)
         assert naps == [0.25, 0.5] * 2
+
+    @pytest.mark.parametrize("errno", [socket.EAI_NONAME, None])
+    async def test_unknown_host(self, open_session, naps, monkeypatch, errno):
+        """A name that is not known is told with the name."""
+
+        async def unknown(*_, **__):
+            raise socket.gaierror(errno, "unknown")
+
+        monkeypatch.setattr("aiohttp.resolver.DefaultResolver.resolve", unknown)
+        session = await open_session(Session("sk-CANARY", "https://no-such-host.invalid/v1"))
+        with pytest.raises(ConnectError, match=r"no connection to no-such-host\.invalid:443: the name is not known"):
+            await session.threads.retrieve("thread_1")
+
+    async def test_https_to_a_server_without_tls(self, open_session):
+        """The error says that the other side speaks no TLS, and is not tried again."""
+        connections = []
+
+        async def refuse(reader, writer):
+            connections.append(await reader.read(1))
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as plain:
+            port = plain.sockets[0].getsockname()[1]
+            session = await open_session(Session("sk-CANARY", f"https://127.0.0.1:{port}/v1"))
+            with pytest.raises(TLSError, match=rf"to 127\.0\.0\.1:{port}: the other side speaks no TLS") as caught:
+                await session.threads.retrieve("thread_1")
+        assert caught.value.attempts == len(connections) == 1
 
     async def test_an_attempt_is_logged(self, server, retrieve, caplog):
         """At level INFO, without the key."""
