@@ -1,5 +1,8 @@
 """The refusals that the published service answers with, as one exception."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from asyncruns.emulator._json import encode
 
 
@@ -12,6 +15,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a failure)
         param: The request parameter at fault, in the notation `tools[0].type`.
         code: The word for programs.
         type: The family of the error.
+        headers: What the answer's head says besides.
     """
 
     def __init__(
@@ -22,6 +26,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a failure)
         param: str | None = None,
         code: str | None = None,
         type: str = "invalid_request_error",
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -29,11 +34,20 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a failure)
         self.param = param
         self.code = code
         self.type = type
+        self.headers = headers
 
     def json(self) -> bytes:
         """Return the published error body."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return encode({"error": error})
+
+
+def trouble(status: int, retry_after: float | None) -> Refusal:
+    """Return the answer of a server that is too busy, or broken."""
+    words = ("Rate limit reached.", "requests", "rate_limit_exceeded")
+    message, type, code = words if status == 429 else ("The server had an error.", "server_error", None)
+    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    return Refusal(message, status=status, code=code, type=type, headers=headers)
 
 
 def not_found(kind: str, id: str) -> Refusal:

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Gate:
         is_open: Whether live runs are sent; they end soon after it becomes false.
         requests: Method and path with query of each request received; the oldest half of 100,000 is dropped.
         request_count: Number of all requests received.
+        refusals: How the next requests are answered, in place of carrying them out.
     """
 
     api_key: str
@@ -51,6 +53,7 @@ class Gate:
     is_open: bool = True
     requests: list[tuple[str, str]] = field(default_factory=list)
     request_count: int = 0
+    refusals: deque[Refusal] = field(default_factory=deque)
 
     def middleware(self) -> Middleware:
         """Return the gate in the shape that the web framework wants."""
@@ -80,9 +83,13 @@ class Gate:
         profile = self.profile
         try:
             self._admit(request)
+            if self.refusals:
+                raise self.refusals.popleft()
             return _reshaped(profile, await profile.serve(request, handler))
         except Refusal as refusal:
-            return profile.refuse(refusal)
+            response = profile.refuse(refusal)
+            response.headers.update(refusal.headers)
+            return response
         except Cut as cut:
             await hang_up(request, reset=cut.reset)
             return web.Response()

@@ -12,6 +12,7 @@ from asyncruns.emulator import _filling
 from asyncruns.emulator._api import Api
 from asyncruns.emulator._app import make_app
 from asyncruns.emulator._clock import Clock, RunningClock
+from asyncruns.emulator._errors import trouble
 from asyncruns.emulator._faults import profile_named
 from asyncruns.emulator._gate import Gate, is_loopback
 from asyncruns.emulator._lifecycle import Lifecycle
@@ -177,8 +178,30 @@ class Emulator:
             script: What it does; one run takes it.
             thread_id: Only a run on this thread takes it.
             when: Only a run takes it for whose new body, as plain JSON values, this is true.
+
+        Raises:
+            TypeError: It is no script.
         """
+        if not isinstance(script, Script):
+            raise TypeError(f"script must be a Script, not {type(script).__name__}")
         self._scripts.add(script, thread_id, when)
+
+    def refuse(self, status: int = 429, *, times: int = 1, retry_after: float | None = None) -> None:
+        """Answer the next requests with an error in place of carrying them out, whatever they ask for.
+
+        Args:
+            status: 429 for a server that is too busy, or 500 to 599 for one that is broken.
+            times: How many requests.
+            retry_after: Seconds that the answers ask to wait, in `Retry-After`. None: they do not say.
+
+        Raises:
+            ValueError: It is another status, or fewer than one request.
+        """
+        if status != 429 and not 500 <= status <= 599:
+            raise ValueError(f"status must be 429 or 500 to 599, not {status!r}")
+        if times < 1:
+            raise ValueError(f"times must be 1 or more, not {times!r}")
+        self._gate.refusals.extend(trouble(status, retry_after) for _ in range(times))
 
     def next_outcome(self, status: str, *, last_error: Body | None = None) -> None:
         """Decide how the next run to be created will end, short for a script of that outcome.

@@ -104,3 +104,33 @@ def test_clocks_turn_forward_only():
         for seconds in (-1, float("nan")):
             with pytest.raises(ValueError, match="forward"):
                 clock.advance(seconds)
+
+
+async def test_requests_are_refused_on_demand():
+    """So many requests get the error and no more, with the wait asked for; nobody without the key uses one up."""
+    async with Emulator() as emulator, aiohttp.ClientSession() as http:
+        emulator.refuse(times=2, retry_after=1.5)
+        emulator.refuse(503)
+        head = {"Authorization": f"Bearer {emulator.api_key}"}
+        async with http.post(f"{emulator.base_url}/threads", json={}) as answer:
+            assert answer.status == 401
+        seen = []
+        for _ in range(4):
+            async with http.post(f"{emulator.base_url}/threads", json={}, headers=head) as answer:
+                error = (await answer.json()).get("error", {})
+                seen.append((answer.status, answer.headers.get("Retry-After"), error.get("code"), error.get("type")))
+    busy = (429, "1.5", "rate_limit_exceeded", "requests")
+    assert seen == [busy, busy, (503, None, None, "server_error"), (200, None, None, None)]
+
+
+@pytest.mark.parametrize("words", [{"status": 404}, {"status": 600}, {"times": 0}])
+def test_what_cannot_be_refused(words):
+    """Another status, or fewer than one request, is an error."""
+    with pytest.raises(ValueError, match="must be"):
+        Emulator().refuse(**words)
+
+
+def test_only_a_script_is_a_script():
+    """Anything else is refused when it is given, and not when a run wants it."""
+    with pytest.raises(TypeError, match="must be a Script, not str"):
+        Emulator().script("x")
