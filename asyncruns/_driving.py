@@ -65,9 +65,9 @@ class Driver:
                     raise
                 raise self.waiter.too_late(deadline, run) from None
             if refusal is None:
-                run = await self.waiter.rest(deadline, is_past(calls))
+                run = await self.waiter.rest(deadline, is_past(calls), run)
             else:  # It may have expired meanwhile, or another worker may have answered it.
-                run = await self.waiter.rest(deadline, rests)
+                run = await self.waiter.rest(deadline, rests, run)
                 if asked(run) == calls:
                     raise refusal
         return run

@@ -152,8 +152,9 @@ def creation_unknown(
     if not is_ambiguous(error):
         return None
     where = f"on thread {thread_id}" if thread_id else "on a new thread"
+    see = "List the newest runs to see" if request_key is None else "Its resolve(session) looks for the run"
     return RunCreationUnknown(
-        f"Whether a run was created {where} is unknown: {error} It was not sent again. List the newest runs to see.",
+        f"Whether a run was created {where} is unknown: {str(error).rstrip('.')}. It was not sent again. {see}.",
         thread_id=thread_id,
         request_key=request_key,
         request_id=getattr(error, "request_id", None),

@@ -278,7 +278,7 @@ class Runs(Resource):
             poll_interval: As for `wait`.
             cancel_on_timeout: As for `wait`.
         """
-        ids = [run if isinstance(run, tuple) else (run.thread_id, run.id) for run in runs]
+        ids = [_ids(run) for run in runs]
         options: dict[str, Any] = {"poll_interval": poll_interval, "cancel_on_timeout": cancel_on_timeout}
 
         async def wait(thread_id: str, run_id: str) -> Waited:
@@ -321,9 +321,11 @@ class Runs(Resource):
             WaitTimeout: The time is up; the run may go on.
             BadRequestError: The server refused the outputs, and the run still waits for them.
         """
-        deadline = Deadline(check_seconds("timeout", timeout))
+        waiter, deadline = self._waiter(thread_id, run_id, poll_interval), Deadline(check_seconds("timeout", timeout))
+        if not hasattr(tools, "outputs"):
+            raise TypeError(f"tools must be a Toolbox, or have its outputs(), not {type(tools).__name__}")
         driver = Driver(
-            waiter=self._waiter(thread_id, run_id, poll_interval),
+            waiter=waiter,
             tools=tools,
             submit=lambda outputs: self.submit_tool_outputs(thread_id, run_id, tool_outputs=outputs),
             stream=lambda outputs: self.stream_tool_outputs(thread_id, run_id, tool_outputs=outputs),
@@ -351,6 +353,15 @@ def _creation(thread_id: str, params: Mapping[str, Any], request_key: str | None
         body["metadata"] = with_request_key(body.get("metadata"), request_key)
     target = with_query(path(_RUNS, thread_id=thread_id), [("include[]", str(value)) for value in include])
     return target, body
+
+
+def _ids(run: object) -> tuple[str, str]:
+    """Return the ids of a thread and its run, which are given as a run or as a pair."""
+    if isinstance(run, Run):
+        return run.thread_id, run.id
+    if isinstance(run, tuple) and len(run) == 2:
+        return run
+    raise TypeError(f"Each of the runs must be a Run or a pair of thread id and run id, not {run!r}.")
 
 
 def _outputs(thread_id: str, run_id: str, tool_outputs: Sequence[ToolOutput]) -> tuple[str, dict[str, Any]]:

@@ -86,8 +86,8 @@ class Waiter:
     sleep: Sleep
     random: Callable[[], float]
 
-    async def rest(self, deadline: Deadline, is_enough: Callable[[Run], bool]) -> Run:
-        """Read the run until *is_enough*, and return it.
+    async def rest(self, deadline: Deadline, is_enough: Callable[[Run], bool], seen: Run | None = None) -> Run:
+        """Read the run until *is_enough*, and return it; it may have been seen before.
 
         Once the run was seen, a read that fails in a way that passes is no reason to give up before the deadline.
 
@@ -95,12 +95,12 @@ class Waiter:
             WaitTimeout: The deadline passed; it carries the run as last seen, and comes from the last failure, if any.
             AsyncRunsError: The first read failed, or one in a way that does not pass.
         """
-        run: Run | None = None
+        run = seen
         trouble: AsyncRunsError | None = None
         interval = _FIRST_POLL / 1.5
         while not deadline.is_over:
             try:
-                seen, headers = await self.read(min(deadline.left(), self.longest_read))
+                found, headers = await self.read(min(deadline.left(), self.longest_read))
             except AsyncRunsError as error:
                 if deadline.is_over and isinstance(error, DeadlineExceeded):
                     break
@@ -110,8 +110,8 @@ class Waiter:
                 interval = next_poll_interval(interval, {}, self.random)
                 await self.sleep(min(max(interval, getattr(error, "retry_after", None) or 0.0), deadline.left()))
                 continue
-            self._tell_unknown(seen, run)
-            run = seen
+            self._tell_unknown(found, run)
+            run = found
             if is_enough(run):
                 return run
             interval = self.interval or next_poll_interval(interval, headers, self.random)

@@ -238,6 +238,24 @@ async def test_a_read_that_lags_behind(server, drive, town):
     assert town.asked == ["x", "x"]
 
 
+async def test_a_server_that_is_away_behind_the_outputs(server, drive):
+    """Once the run was seen, reads that fail for a while do not end the drive."""
+    for answer in (WAITS, plain("queued")):
+        server.reply(answer)
+    for _ in range(6):  # Two reads, each with its three attempts.
+        server.reply({"error": {"message": "restarting"}}, 503)
+    server.reply(DONE)
+    assert (await drive()).status == "completed"
+    assert paths(server) == "RS" + 7 * "R"
+
+
+async def test_tools_that_are_no_toolbox(session, emulator):
+    """Functions without a toolbox are refused before anything is sent, also for a run that would not ask for them."""
+    with pytest.raises(TypeError, match="must be a Toolbox, or have its outputs"):
+        await session.runs.drive("thread_1", "run_1", [str], timeout=1)
+    assert emulator.requests == []
+
+
 async def test_an_old_action_on_a_run_that_ended(server, drive, town):
     """Some servers leave the required action on a run that ended: it is over all the same."""
     server.reply(plain("expired", CALLS))

@@ -134,6 +134,13 @@ class TestWaitAll:
         assert [waited.thread_id for waited in ended] == [quick.thread_id, middle.thread_id, slow.thread_id]
         assert [(waited.run.status, waited.error) for waited in ended] == [("completed", None)] * 3
 
+    @pytest.mark.parametrize("given", ["run_1", ("thread_1",), None])
+    async def test_of_something_else(self, session, emulator, given):
+        """What is neither a run nor a pair of ids is refused before anything is sent."""
+        with pytest.raises(TypeError, match="must be a Run or a pair of thread id and run id"):
+            _ = [waited async for waited in session.runs.wait_all([("thread_1", "run_1"), given], timeout=1)]
+        assert emulator.requests == []
+
     async def test_of_nothing(self, session, emulator):
         """No runs give nothing, at once."""
         assert [waited async for waited in session.runs.wait_all([], timeout=1)] == []
