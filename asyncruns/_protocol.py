@@ -132,7 +132,7 @@ def check_base_url(value: object, *, allow_insecure_http: bool) -> str:
     if url.scheme == "http" and not (allow_insecure_http or _is_loopback(url.host)):
         raise ConfigurationError(
             "base_url is plain http to another machine, which would show the key to the network. "
-            "Use https, or allow_insecure_http=True if the network is your own."
+            "Use https, or allow it (allow_insecure_http=True, --allow-insecure-http) if the network is your own."
         )
     return str(url).rstrip("/")
 

@@ -72,6 +72,8 @@ class Toolbox:
         max_concurrency: int = 8,
         observe: Callable[[ToolReport], None] | None = None,
     ) -> None:
+        if callable(functions):
+            raise ConfigurationError("Toolbox takes a list of functions: write Toolbox([...]).")
         self._tools: dict[str, _Tool] = {}
         for function in functions:
             tool = _Tool(function)
@@ -261,7 +263,8 @@ def _schema(name: str, parameters: Mapping[str, tuple[Any, Any]], texts: Mapping
             _CONVERTER.get_structure_hook(hint)
         plain = msgspec.json.decode(msgspec.json.encode(defaults))
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"The parameters of {name!r} cannot be described: {error}") from None
+        reason = str(error).splitlines()[-1]  # msgspec tells first what its own users could do.
+        raise ConfigurationError(f"The parameters of {name!r} cannot be described: {reason}") from None
     schema: dict[str, Any] = parts.pop(whole["$ref"].removeprefix("#/$defs/"))
     schema.pop("title", None)
     for key, default in plain.items():

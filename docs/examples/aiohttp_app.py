@@ -17,6 +17,7 @@ from aiohttp import web
 import asyncruns
 
 PAGE = Path(__file__).with_name("chat.html")
+ASSISTANT_ID = os.environ["ASSISTANT_ID"]
 SESSION = web.AppKey("session", asyncruns.Session)
 GOODBYES = web.AppKey("goodbyes", asyncio.TaskGroup)
 CHATS = web.AppKey("chats", dict[str, str])
@@ -68,7 +69,7 @@ async def answer(app: web.Application, thread_id: str, question: str) -> AsyncGe
     is_over = False
     try:
         await post(session, thread_id, question)
-        live = session.runs.stream(thread_id, assistant_id=os.environ["ASSISTANT_ID"], metadata={"request_key": key})
+        live = session.runs.stream(thread_id, assistant_id=ASSISTANT_ID, metadata={"request_key": key})
         async with live as stream:
             async for text in stream.text_deltas():
                 yield to_event("text", text)

@@ -20,6 +20,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 import asyncruns
 
 PAGE = Path(__file__).with_name("chat.html")
+ASSISTANT_ID = os.environ["ASSISTANT_ID"]
 
 logger = logging.getLogger("chat")
 
@@ -91,7 +92,7 @@ async def answer(
     is_over = False
     try:
         await post(session, thread_id, question)
-        live = session.runs.stream(thread_id, assistant_id=os.environ["ASSISTANT_ID"], metadata={"request_key": key})
+        live = session.runs.stream(thread_id, assistant_id=ASSISTANT_ID, metadata={"request_key": key})
         async with live as stream:
             async for text in stream.text_deltas():
                 yield to_event("text", text)
