@@ -3,6 +3,7 @@
 from asyncruns.archive._archive import Archive, ThreadRecord
 from asyncruns.archive._convert import convert
 from asyncruns.archive._exporter import Exporter, Options, OptionWords, export
+from asyncruns.archive._otel import emit_spans
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import Walk
 from asyncruns.archive._report import write_report
@@ -18,6 +19,7 @@ __all__ = [
     "ThreadRecord",
     "Walk",
     "convert",
+    "emit_spans",
     "export",
     "verify",
     "write_report",
