@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Awaitable
-from typing import Self
 
+from .loopback import LoopbackServer
 from .script_server import RESET_ON_CLOSE
 
 
-class ByteProxy:
+class ByteProxy(LoopbackServer):
     """Stands before `port` of 127.0.0.1.
 
     Args:
@@ -30,48 +30,22 @@ class ByteProxy:
         is_reset: bool = False,
         cuts: int = 1_000_000,
     ) -> None:
+        super().__init__()
         self._upstream = port
         self._latency, self._piece = latency, piece
         self._cut_after, self._is_reset, self._cuts = cut_after, is_reset, cuts
-        self.connections = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
-    @property
-    def url(self) -> str:
-        """The base URL for a session."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry the bytes of one connection."""
         limit = self._cut_after if self.connections <= self._cuts else None
         upstream: asyncio.StreamWriter | None = None
         try:
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
             await first_done(self._carry(reader, upstream, None), self._carry(answers, writer, limit))
-        except (asyncio.CancelledError, OSError):
-            pass
         finally:
             if upstream is not None:
                 upstream.transport.abort()
             writer.transport.abort() if writer.is_closing() else writer.close()
-            self._tasks.discard(task)
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None) -> None:
         carried = 0

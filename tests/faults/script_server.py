@@ -7,8 +7,10 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from .loopback import LoopbackServer
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -64,71 +66,38 @@ Action = Callable[[Exchange], Awaitable[None]]
 Script = Action | Sequence[Action]
 
 
-class ScriptServer:
+class ScriptServer(LoopbackServer):
     """Listens on a free port of 127.0.0.1; request number n gets action number n, all later ones the last.
 
     Attributes:
         requests: Every complete request, oldest first.
-        connections: How many connections were accepted.
         open_connections: How many of them are open.
         handshakes_failed: How many TLS handshakes the client broke off.
     """
 
     def __init__(self, *script: Action, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.script = list(script)
         self.requests: list[Received] = []
-        self.connections = 0
         self.open_connections = 0
-        self._tls = tls
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
     @property
     def count(self) -> int:
         """How many requests came."""
         return len(self.requests)
 
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """The base URL for a session."""
-        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/v1"
-
     def gaps(self) -> list[float]:
         """Return the seconds between one request and the next."""
         return [b.at - a.at for a, b in zip(self.requests, self.requests[1:], strict=False)]
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, backlog=512)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Converse with one client."""
         self.open_connections += 1
         try:
             await self._converse(reader, writer, self.connections)
-        except (asyncio.CancelledError, asyncio.IncompleteReadError, OSError):
-            pass
         finally:
             self.open_connections -= 1
             writer.transport.abort()
-            self._tasks.discard(task)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         while True:

@@ -7,7 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from asyncruns.emulator import Emulator
 
 from .byte_proxy import first_done
 from .conftest import Bench
+from .loopback import LoopbackServer
 from .script_server import RESET_ON_CLOSE, ScriptServer
 
 COUNT = int(os.environ.get("ASYNCRUNS_CHAOS", "200"))
@@ -35,44 +36,27 @@ AT_ONCE = 16
 KEY = "request_key"
 
 
-class ToxicProxy:
+class ToxicProxy(LoopbackServer):
     """Stands before `port` of 127.0.0.1, and harms each request or its answer with a chance of *toxicity*.
 
     Attributes:
-        url: The base URL for a session.
         used: How often each toxic was at work.
     """
 
     def __init__(self, port: int, chance: random.Random, toxicity: float) -> None:
+        super().__init__()
         self.used: Counter[str] = Counter()
-        self._port, self._chance, self._toxicity = port, chance, toxicity
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._upstream, self._chance, self._toxicity = port, chance, toxicity
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry the requests of one connection, and harm some."""
         toxics: set[str] = set()
         upstream: asyncio.StreamWriter | None = None
         try:
-            answers, upstream = await asyncio.open_connection("127.0.0.1", self._port)
+            answers, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
             await first_done(self._requests(reader, upstream, toxics), self._answers(answers, writer, toxics))
             if "slow_close" in toxics:
                 await asyncio.sleep(self._chance.random() * 0.05)
-        except (asyncio.CancelledError, OSError):
-            pass
         finally:
             if upstream is not None:
                 upstream.transport.abort()
@@ -80,7 +64,6 @@ class ToxicProxy:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 writer.transport.abort()
             writer.close()
-            self._tasks.discard(task)
 
     async def _requests(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, toxics: set[str]) -> None:
         """Carry requests over, and choose for each what harms it or its answer."""
