@@ -30,6 +30,7 @@ steps = App(name="steps", help="The steps of a run: list.")
 app.command(runs)
 app.command(steps)
 
+_SEARCH_RESULTS: Sequence[asyncruns.Include] = ("step_details.tool_calls[*].file_search.results[*].content",)
 Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -43,15 +44,17 @@ class Common:
 
     Attributes:
         base_url: Where the API is, with its path. Default: OPENAI_BASE_URL, else OpenAI's own.
+        allow_insecure_http: Send the key over plain http to another machine, in a network of your own.
         json: Print JSON Lines, as a pipe gets them, on a terminal too.
     """
 
     base_url: str | None = None
+    allow_insecure_http: Flag = False
     json: Flag = False
 
-    def session(self) -> "asyncruns.Session":
+    def session(self, **options: Any) -> "asyncruns.Session":
         """Make the session that the command uses."""
-        return asyncruns.Session(base_url=self.base_url)
+        return asyncruns.Session(base_url=self.base_url, allow_insecure_http=self.allow_insecure_http, **options)
 
 
 @Parameter(name="*")
@@ -90,6 +93,7 @@ async def emulate(
     port: Port = 0,
     api_key: str | None = None,
     profile: _emulate.Profile | None = None,
+    fill: Count = 0,
     json: Flag = False,
 ) -> None:
     """Run the emulator, a local server of the protocol, until Ctrl-C.
@@ -101,9 +105,10 @@ async def emulate(
         port: Where to listen; 0 takes any free port.
         api_key: The key that requests must show. Default: a random one.
         profile: Behave like a server that deviates from the published one, or breaks streams. Default: as published.
-        json: Print base URL and key as one JSON object.
+        fill: How many threads to make beforehand, with 50 runs each that have ended.
+        json: Print base URL, key and the ids of the threads as one JSON object.
     """
-    await _emulate.emulate(host, port, api_key, profile, as_json=json)
+    await _emulate.emulate(host, port, api_key, profile, fill, as_json=json)
 
 
 @runs.command(name="list")
@@ -248,12 +253,12 @@ async def export(
     from asyncruns.archive import Options
 
     limit = asyncruns.RateLimit(requests_per_minute)
-    session = asyncruns.Session(base_url=common.base_url, rate_limit=limit, max_connections=max(100, concurrency))
+    session = common.session(rate_limit=limit, max_connections=max(100, concurrency))
     options = Options(
         steps=not no_steps,
         messages=messages,
         threads=with_threads,
-        include=["step_details.tool_calls[*].file_search.results[*].content"] if search_results else (),
+        include=_SEARCH_RESULTS if search_results else (),
         concurrency=concurrency,
         probe=probe,
         both_ends=both_ends,
@@ -264,18 +269,27 @@ async def export(
 
 @app.command
 async def verify(
-    archive: str, /, *, no_steps: Flag = False, concurrency: Count = 16, common: Common = Common()
+    archive: str,
+    /,
+    *,
+    no_steps: Flag = False,
+    search_results: Flag = False,
+    concurrency: Count = 16,
+    common: Common = Common(),
 ) -> None:
     """Walk every thread of an archive again, newest first, and say what is missing or different.
 
     Args:
         archive: The file.
         no_steps: Leave the steps of the runs out.
+        search_results: Ask for the text that file search found; say it if the export did.
         concurrency: Threads walked at the same time.
         common: What every command takes.
     """
-    steps = not no_steps
-    await _archive.verify(common.session(), archive, concurrency, steps=steps, as_json=common.json)
+    include = _SEARCH_RESULTS if search_results else ()
+    await _archive.verify(
+        common.session(), archive, concurrency, steps=not no_steps, include=include, as_json=common.json
+    )
 
 
 @app.command

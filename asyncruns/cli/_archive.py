@@ -8,7 +8,6 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from asyncruns import archive
 
 T = TypeVar("T")
+
+_MARK = "\ufeff"  # Some editors begin a file in UTF-8 with it, and so does what they hand on.
+_ENDINGS = (".txt", ".csv", ".json", ".jsonl")
 
 
 class Terminated(Exception):  # noqa: N818  # as SystemExit and KeyboardInterrupt
@@ -37,18 +39,24 @@ def _ids(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         if word == "-":
             yield from _lines(sys.stdin)
-        elif Path(word).is_file():
-            with Path(word).open(encoding="utf-8") as file:
+        elif os.path.isfile(word):
+            with open(word, encoding="utf-8") as file:
                 yield from _lines(file)
+        elif os.sep in word or word.endswith(_ENDINGS):
+            raise asyncruns.ConfigurationError(f"There is no file {word}, and no id looks like that.")
         else:
             yield word
 
 
 def _lines(file: Iterable[str]) -> Iterator[str]:
-    for line in file:
-        id = line.strip()
-        if id and not id.startswith("#"):
-            yield id
+    try:
+        for line in file:
+            id = line.lstrip(_MARK).strip()
+            if id and not id.startswith("#"):
+                yield id
+    except UnicodeDecodeError:
+        name = getattr(file, "name", "The list")
+        raise asyncruns.ConfigurationError(f"{name} is no list of thread ids: it is not text in UTF-8.") from None
 
 
 async def export(
@@ -88,7 +96,15 @@ async def export(
         )
 
 
-async def verify(session: "asyncruns.Session", path: str, concurrency: int, *, steps: bool, as_json: bool) -> None:
+async def verify(
+    session: "asyncruns.Session",
+    path: str,
+    concurrency: int,
+    *,
+    steps: bool,
+    include: "Sequence[asyncruns.Include]",
+    as_json: bool,
+) -> None:
     """Hold an archive against its server and say what is missing or different.
 
     Raises:
@@ -97,7 +113,8 @@ async def verify(session: "asyncruns.Session", path: str, concurrency: int, *, s
     from asyncruns import archive
 
     async with session:
-        findings = await _until_told(archive.verify(session, path, concurrency=concurrency, steps=steps))
+        verifying = archive.verify(session, path, concurrency=concurrency, steps=steps, include=include)
+        findings = await _until_told(verifying)
     if as_json:
         _output.write_json({"event": "verified", **attrs.asdict(findings)})
     else:

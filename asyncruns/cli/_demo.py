@@ -44,8 +44,9 @@ asyncruns convert {archive} runs.jsonl
                             the same runs for other tools, one a line
 asyncruns export runs.db --threads ids.txt
                             an archive of your own server's threads
-asyncruns emulate           the same server, for your own code and tests
-asyncruns --help            which settings that takes, and all commands
+asyncruns emulate --fill 40
+                            the same server, for your own code and tests
+asyncruns --help            all commands; each has a --help of its own
 """
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 from asyncruns.cli import _output
@@ -50,22 +51,29 @@ Profile = Literal[
 ]
 
 
-async def emulate(host: str, port: int, api_key: str | None, profile: Profile | None, *, as_json: bool) -> None:
-    """Run an emulator and say where it is and which key it wants; ends only when cancelled."""
+RUNS_PER_THREAD = 50
+
+
+async def emulate(
+    host: str, port: int, api_key: str | None, profile: Profile | None, threads: int, *, as_json: bool
+) -> None:
+    """Run an emulator, filled with so many threads, and say where it is and which key it wants; until cancelled."""
     from asyncruns.emulator import Emulator
 
     async with Emulator(host=host, port=port, api_key=api_key, profile=profile) as emulator:
+        ids = emulator.fill(threads=threads, runs_per_thread=RUNS_PER_THREAD) if threads else []
         if as_json:
-            _output.write_json({"base_url": emulator.base_url, "api_key": emulator.api_key})
+            _output.write_json({"base_url": emulator.base_url, "api_key": emulator.api_key, "threads": ids})
         else:
-            print(_greeting(emulator.base_url, emulator.api_key))
+            print(_greeting(emulator.base_url, emulator.api_key, ids))
         sys.stdout.flush()
         await asyncio.get_running_loop().create_future()
 
 
-def _greeting(base_url: str, api_key: str) -> str:
+def _greeting(base_url: str, api_key: str, threads: Sequence[str]) -> str:
+    holds = f"holds {len(threads)} threads, the first of them {threads[0]}," if threads else "is empty,"
     return (
-        "The emulator is listening. It is empty, and forgets everything when it stops.\n\n"
+        f"The emulator is listening. It {holds} and forgets everything when it stops.\n\n"
         f"  base URL  {base_url}\n"
         f"  API key   {api_key}\n\n"
         "For your shell; Session() and the asyncruns command read them:\n\n"

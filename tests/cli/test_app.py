@@ -1,5 +1,7 @@
 """What can be typed wrong, and which exit code it gives."""
 
+import socket
+
 import pytest
 
 from asyncruns.emulator import Emulator
@@ -37,6 +39,21 @@ async def test_no_key(cli) -> None:
     assert (ended.code, ended.out) == (2, "")
     assert "OPENAI_API_KEY" in ended.err
     assert "asyncruns emulate" in ended.err
+
+
+async def test_plain_http_is_for_who_asks(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key goes over plain http to this machine only, unless the user says that the network is theirs."""
+
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr("aiohttp.resolver.DefaultResolver.resolve", unknown)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    words = ("runs", "list", "thread_1", "--base-url", "http://no-such-host.invalid/v1")
+    ended = await cli(*words)
+    assert (ended.code, "--allow-insecure-http" in ended.err) == (2, True)
+    ended = await cli(*words, "--allow-insecure-http")
+    assert (ended.code, "no connection to no-such-host.invalid:80" in ended.err) == (1, True)
 
 
 async def test_unusable_base_url(cli, emulator: Emulator) -> None:

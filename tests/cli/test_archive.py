@@ -9,6 +9,7 @@ import re
 import signal
 import sqlite3
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from asyncruns import RateLimit, Session
 from asyncruns.archive import Options
+from asyncruns.archive._store import Store
 from asyncruns.cli import _archive, _export_view
 from asyncruns.cli._archive import Terminated
 from asyncruns.emulator import Emulator
@@ -102,6 +104,107 @@ async def test_wrong_wishes_are_exit_code_2(cli: RunCommand, emulator: Emulator,
     await cli("export", archive, on=emulator)
     assert (await cli("convert", archive, str(tmp_path / "a.csv"))).code == 2
     assert (await cli("report", str(tmp_path / "none.db"), str(tmp_path / "a.html"))).code == 1
+
+
+async def test_list_as_editors_leave_it(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark at the beginning, line ends of other systems, empty lines and ids said twice make no difference."""
+    threads = emulator.fill(threads=3, runs_per_thread=1)
+    lines = ["", threads[0], "   ", f"\t{threads[1]} ", "# said again:", threads[0], "", threads[2], ""]
+    for name, end in (("dos.txt", "\r\n"), ("mac.txt", "\r"), ("unix.txt", "\n")):
+        ids = tmp_path / name
+        ids.write_bytes(b"\xef\xbb\xbf" + end.join(lines).encode())
+        archive = str(tmp_path / "a.db")
+        outcome = await cli("export", archive, "--threads", str(ids), on=emulator)
+        assert (outcome.code, outcome.out[:25]) == (0, "3 of 3 threads complete: ")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ids.read_bytes()), encoding="utf-8"))
+        assert (await cli("export", archive, "--threads", "-", on=emulator)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("thread_1\n".encode("utf-16"), "not text in UTF-8"),
+        (b"thread_\xe9\n", "not text in UTF-8"),
+        (None, "There is no file"),
+    ],
+)
+async def test_list_that_is_none_is_wrong_usage(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path, data: bytes | None, words: str
+) -> None:
+    """A list in another encoding, and a misspelt name, are told by name; the archive is not bound to such a list."""
+    ids, threads = tmp_path / "ids.txt", emulator.fill(threads=1, runs_per_thread=1)
+    if data is not None:
+        ids.write_bytes(data)
+    outcome = await cli("export", str(tmp_path / "a.db"), "--threads", str(ids), on=emulator)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert str(ids) in outcome.err
+    assert (await cli("export", str(tmp_path / "a.db"), "--threads", threads[0], on=emulator)).code == 0
+
+
+async def test_misspelt_list_beside_us_is_no_id(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """A name with a file's ending is no id, though its letters would be allowed in one; what is no text is none."""
+    for word in ("idz.txt", "ids.csv"):
+        outcome = await cli("export", str(tmp_path / "a.db"), "--threads", word, on=emulator)
+        assert (outcome.code, outcome.err[:35]) == (2, f"asyncruns: There is no file {word}")
+    outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "thread_\udcff", on=emulator)
+    assert outcome.code == 2
+    assert emulator.request_count == 0
+
+
+async def test_wishes_reach_the_server(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """Each option of an export is followed."""
+    threads = emulator.fill(threads=2, runs_per_thread=3)
+
+    async def asked(name: str, *words: str) -> list[str]:
+        emulator.requests.clear()
+        outcome = await cli("export", str(tmp_path / name), *words, "--threads", threads[0], on=emulator)
+        assert outcome.code == 0
+        return [target for _, target in emulator.requests]
+
+    plain = await asked("plain.db")
+    assert not any(word in target for target in plain for word in ("include", "/messages", "after="))
+    steps = [target for target in await asked("search.db", "--search-results") if "/steps" in target]
+    assert steps
+    assert all("file_search" in target for target in steps)
+    assert sum("/messages" in target for target in await asked("messages.db", "--messages")) == 1
+    assert f"/v1/threads/{threads[0]}" in await asked("threads.db", "--with-threads")
+    assert sum("after=" in target for target in await asked("probe.db", "--probe")) > 1
+    assert (await cli("verify", str(tmp_path / "search.db"), on=emulator)).code == 1
+    assert (await cli("verify", str(tmp_path / "search.db"), "--search-results", on=emulator)).code == 0
+
+
+async def test_requests_per_minute_are_held(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """All walks together keep the pace that was asked for."""
+    emulator.fill(threads=14, runs_per_thread=0)
+    began = time.monotonic()
+    outcome = await cli("export", str(tmp_path / "a.db"), "--requests-per-minute", "600", on=emulator)
+    assert outcome.code == 0
+    assert emulator.request_count == 15
+    assert time.monotonic() - began >= 14 * 0.1
+
+
+async def test_archive_in_use_is_exit_code_1(cli: RunCommand, emulator: Emulator, ids: Path, tmp_path: Path) -> None:
+    """While another process fills the archive, an export and a verification say who, and ask the server nothing."""
+    with Store(tmp_path / "a.db"):
+        before = emulator.request_count
+        for words in (("export", str(tmp_path / "a.db"), "--threads", str(ids)), ("verify", str(tmp_path / "a.db"))):
+            outcome = await cli(*words, on=emulator)
+            assert outcome.code == 1
+            assert f"is being filled by process {os.getpid()} on " in outcome.err
+        assert emulator.request_count == before
+
+
+async def test_archive_is_not_written_over(cli: RunCommand, emulator: Emulator, ids: Path, tmp_path: Path) -> None:
+    """A report that is given the archive's own name, and a verification by nobody, are wrong usage."""
+    archive = str(tmp_path / "a.db")
+    await cli("export", archive, "--threads", str(ids), on=emulator)
+    outcome = await cli("report", archive, archive)
+    assert (outcome.code, "is the archive itself" in outcome.err) == (2, True)
+    assert (await cli("verify", archive, "--concurrency", "0", on=emulator)).code == 2
+    assert (await cli("verify", archive, on=emulator)).code == 0
 
 
 async def test_ids_from_stdin(process: StartCommand, emulator: Emulator, ids: Path, tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ async def test_ends_with_an_archive_and_its_page(cli, temporary: Path) -> None:
     assert folder.stat().st_mode & 0o077 == 0
     assert f"archive     {folder / 'runs.db'}\n" in ended.out
     assert f"to look at  {folder / 'report.html'}\n" in ended.out
-    assert "5,001 objects held against the server once more, 0 of them missing or" in " ".join(ended.out.split())
+    assert "8,811 objects held against the server once more, 0 of them missing or" in " ".join(ended.out.split())
     with Archive.open(folder / "runs.db") as archive:
-        assert (archive.count("runs"), archive.count("steps"), archive.count("threads")) == (2000, 3001, 40)
+        assert [archive.count(table) for table in ("runs", "steps", "messages", "threads")] == [2000, 3001, 3810, 40]
         assert archive.verified_at is not None
     assert "<h1>2,000 runs of 40 threads</h1>" in (folder / "report.html").read_text()
 
@@ -58,7 +58,7 @@ async def test_folder_of_choice(cli, temporary: Path) -> None:
     out = temporary / "of" / "mine"
     figures = json.loads((await cli("demo", "--json", "--out", str(out))).out)
     assert (figures["archive"], figures["report"]) == (str(out / "runs.db"), str(out / "report.html"))
-    assert (figures["verified"], figures["deviating"]) == (5001, 0)
+    assert (figures["verified"], figures["deviating"]) == (8811, 0)
     before = (out / "runs.db").stat().st_mtime_ns
     again = await cli("demo", "--out", str(out))
     assert (again.code, "is there already; choose another folder" in again.err) == (2, True)

@@ -16,21 +16,24 @@ from asyncruns.cli import main
 
 async def test_serves_until_interrupted(process) -> None:
     """`emulate --json` prints where it is and its key, serves a session, and exits with 130 on Ctrl-C."""
-    started = await process("emulate", "--json", "--api-key", "sk-mine")
+    started = await process("emulate", "--json", "--api-key", "sk-mine", "--fill", "2")
     printed = json.loads(await asyncio.wait_for(started.stdout.readline(), 30))
     async with Session(printed["api_key"], printed["base_url"]) as session:
         thread = await session.threads.create()
+        for filled in printed["threads"]:
+            assert len(await session.runs.list(filled).collect()) == 50
     started.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(started.communicate(), 30)
     assert thread.id.startswith("thread_")
     assert printed["api_key"] == "sk-mine"
+    assert len(printed["threads"]) == 2
     assert (started.returncode, out, err) == (130, b"", b"asyncruns: interrupted\n")
 
 
 async def test_tells_the_shell(process) -> None:
     """For people it prints lines that a shell can take, though the key has characters that a shell would read."""
     key = "sk-it's $HOME"
-    started = await process("emulate", "--api-key", key)
+    started = await process("emulate", "--api-key", key, "--fill", "3")
     lines = []
     while not lines or not lines[-1].startswith("Ctrl-C"):
         lines.append((await asyncio.wait_for(started.stdout.readline(), 30)).decode())
@@ -40,6 +43,7 @@ async def test_tells_the_shell(process) -> None:
     [base_url] = [line.split()[-1] for line in lines if "base URL" in line]
     assert exports == [f"OPENAI_BASE_URL={base_url}", f"OPENAI_API_KEY={key}"]
     assert base_url.startswith("http://127.0.0.1:")
+    assert lines[0].startswith("The emulator is listening. It holds 3 threads, the first of them thread_")
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
