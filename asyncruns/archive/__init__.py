@@ -2,7 +2,8 @@
 
 from asyncruns.archive._archive import Archive, ThreadRecord
 from asyncruns.archive._convert import convert
-from asyncruns.archive._exporter import Exporter, Options, OptionWords, export
+from asyncruns.archive._exporter import Exporter, export
+from asyncruns.archive._options import Options, OptionWords
 from asyncruns.archive._otel import emit_spans
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import Walk

@@ -8,19 +8,24 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from asyncruns import ArchiveCorrupt, Message, Run, RunStep, Thread
+from asyncruns import Message, Run, RunStep, Thread
 from asyncruns._codec import decode
 from asyncruns.archive import _file
-from asyncruns.archive._records import WALKS, ThreadState, Walk, check_thread, read_walk
-from asyncruns.archive._schema import OWNERS, Kind, Table, checksum
+from asyncruns.archive._records import WALKS, ThreadState, Walk, check_item, check_thread, read_walk
+from asyncruns.archive._schema import ITEM_COLUMNS, Kind, Table
 
 T = TypeVar("T")
 
 _MODELS: dict[Table, type[Any]] = {"runs": Run, "steps": RunStep, "messages": Message, "threads": Thread}
-_COLUMNS: dict[Table, str] = {kind: ", ".join(("checksum", "json", "id", *owners)) for kind, owners in OWNERS.items()}
 _OF_THREAD = "thread_id = ?"
 # A run's steps lie with those of its thread.
 _OF_RUN = "thread_id IN (SELECT thread_id FROM runs WHERE id = ?1) AND run_id = ?1"
+
+
+def check_archive(archive: object) -> None:
+    """Raise `TypeError` unless *archive* is one, and not the path of one."""
+    if not isinstance(archive, Archive):
+        raise TypeError(f"archive must be an open one, from Archive.open(path), not {type(archive).__name__}.")
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +100,7 @@ class Archive:
 
     def raw(self, table: Table, *, thread_id: str | None = None) -> Iterator[bytes]:
         """Yield the JSON of every item of a table exactly as sent, of a thread in the server's order or of all."""
+        _check_table(table)
         if table == "threads":
             return (json for _, json in self._threads() if json is not None)
         return self._blobs(table, _OF_THREAD, thread_id)
@@ -114,6 +120,7 @@ class Archive:
 
     def columns(self, table: Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the named columns of every row, texts as bytes, after holding the row against its checksum."""
+        _check_table(table)
         if table == "threads":
             return self._thread_columns(names)
         return self._item_columns(table, names)
@@ -124,8 +131,9 @@ class Archive:
 
     def count(self, table: Table) -> int:
         """Return how many items a table has; of threads, how many are known."""
+        _check_table(table)
         with _file.told(self.path):
-            found: int = self._db.execute(f"SELECT count(*) FROM {_known(table)}").fetchone()[0]  # noqa: S608
+            found: int = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
         return found
 
     def walks(self) -> Iterator[Walk]:
@@ -142,32 +150,29 @@ class Archive:
     def _objects(self, table: Kind, model: type[T], which: str, owner: str | None) -> Iterator[T]:
         return (decode(blob, model) for blob in self._blobs(table, which, owner))
 
-    def _blobs(self, table: Table, which: str, owner: str | None) -> Iterator[bytes]:
+    def _blobs(self, table: Kind, which: str, owner: str | None) -> Iterator[bytes]:
         """Yield all of a table as it came, or what *which* says of *owner* in the server's order."""
         if owner is None:
             yield from self._checked(table, "ORDER BY rowid", ())
             return
         # Sorted by number alone: with its JSON, what a long thread holds would go through a file.
-        query = f"SELECT rowid FROM {_known(table)} WHERE {which} ORDER BY position"  # noqa: S608  # words of our own
+        query = f"SELECT rowid FROM {table} WHERE {which} ORDER BY position"  # noqa: S608  # words of our own
         for rowid in list(self._rows(query, (owner,))):
             yield from self._checked(table, "WHERE rowid = ?", rowid)
 
-    def _checked(self, table: Table, which: str, values: tuple[object, ...]) -> Iterator[bytes]:
-        query = f"SELECT {_COLUMNS[_known(table)]} FROM {table} {which}"  # noqa: S608  # names of our own
-        for given, json, *fields in self._rows(query, values):
-            if not _is_right(given, json, fields):
-                raise self._wrong(table)
-            yield json
+    def _checked(self, table: Kind, which: str, values: tuple[object, ...]) -> Iterator[bytes]:
+        columns = ITEM_COLUMNS[table]
+        query = f"SELECT {', '.join(columns)} FROM {table} {which}"  # noqa: S608  # names of our own
+        for row in self._rows(query, values):
+            check_item(self.path, table, row)
+            yield row[1]
 
-    def _item_columns(self, table: Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        columns = _COLUMNS[table]
-        count = columns.count(",") + 1
-        query = f"SELECT {columns}, {', '.join(names)} FROM {_known(table)} ORDER BY rowid"  # noqa: S608
+    def _item_columns(self, table: Kind, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        columns = ITEM_COLUMNS[table]
+        query = f"SELECT {', '.join((*columns, *names))} FROM {table} ORDER BY rowid"  # noqa: S608
         for row in self._rows(query, ()):
-            given, json, *fields = row[:count]
-            if not _is_right(given, json, fields):
-                raise self._wrong(table)
-            yield row[count:]
+            check_item(self.path, table, row[: len(columns)])
+            yield row[len(columns) :]
 
     def _thread_columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         checked = self._threads()
@@ -175,9 +180,6 @@ class Archive:
         for row, _ in zip(self._rows(query, ()), checked, strict=True):
             if row[-1]:
                 yield row[:-1]
-
-    def _wrong(self, table: Table) -> ArchiveCorrupt:
-        return ArchiveCorrupt(f"{self.path} is damaged: an item of {table} does not match its checksum.")
 
     def _threads(self) -> Iterator[tuple[ThreadRecord, bytes | None]]:
         query = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
@@ -193,14 +195,6 @@ class Archive:
                 yield row
 
 
-def _known(table: Table) -> Table:
+def _check_table(table: Table) -> None:
     if table not in _MODELS:
         raise ValueError(f"table must be one of {', '.join(_MODELS)}, not {table!r}.")
-    return table
-
-
-def _is_right(given: object, json: object, fields: list[Any]) -> bool:
-    try:
-        return isinstance(json, bytes) and checksum(json, *(field.decode() for field in fields)) == given
-    except (UnicodeDecodeError, AttributeError):
-        return False

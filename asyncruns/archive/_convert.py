@@ -11,7 +11,7 @@ import msgspec
 
 from asyncruns import ConfigurationError
 from asyncruns.archive import _file, _moments
-from asyncruns.archive._archive import Archive
+from asyncruns.archive._archive import Archive, check_archive
 from asyncruns.archive._schema import FIELDS, TABLES, Table
 
 _ROWS_PER_GROUP, _BYTES_PER_GROUP = 10_000, 32 * 2**20
@@ -32,25 +32,31 @@ def convert(archive: Archive, out: str | PathLike[str], *, table: Table = "runs"
         table: What to write.
 
     Raises:
-        ConfigurationError: The format is not known, or the package that writes it is not installed.
+        ConfigurationError: The format is not known, or the package that writes it is not installed, or *out* is the
+            archive itself.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
+        TypeError: *archive* is none.
     """
+    check_archive(archive)
     target = Path(out)
     if table not in TABLES:
         raise ConfigurationError(f"table must be one of {', '.join(TABLES)}, not {table!r}.")
     write = _writer_for(target.name)
-    with replaced(target) as file:
+    with replaced(target, unless=archive.path) as file:
         return write(archive, table, file)
 
 
 @contextmanager
-def replaced(target: Path) -> Iterator[BinaryIO]:
+def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
     """Give a file that becomes *target* when the block ends well, and vanishes when it does not.
 
     Raises:
+        ConfigurationError: It would take the place of the archive at *unless*.
         ArchiveError: It cannot be written.
     """
+    if _file.real(target) == _file.real(unless):
+        raise ConfigurationError(f"{target} is the archive itself; give another name.")
     new = target.with_name(f".{target.name}.new")
     with _file.told(target):
         new.unlink(missing_ok=True)

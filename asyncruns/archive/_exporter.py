@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequen
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import attrs
 
@@ -16,12 +16,13 @@ from asyncruns import (
     AsyncCursorPager,
     AsyncRunsError,
     AuthenticationError,
-    Include,
+    InvalidIdError,
     Session,
     StepListParams,
 )
 from asyncruns.archive._facts import Facts, is_terminal
 from asyncruns.archive._meeting import Meeting
+from asyncruns.archive._options import Options, OptionWords
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import FROM_NEWEST, KnownThread, Order, PageWrite, ThreadState, ThreadWrite, Walk
@@ -38,54 +39,6 @@ ListPager = Callable[[str, Order, str | None, int | None], AsyncCursorPager[Any]
 _STAGED_AT_ONCE = 1000
 _THREADS_AT_ONCE = 100
 _LONGEST_BACKLOG = 1000
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """What an export is to bring, and how.
-
-    Attributes:
-        steps: Bring the steps of the runs.
-        messages: Bring the messages of the threads.
-        threads: Bring the threads themselves.
-        include: What steps are to hold beyond the usual: the text that file search found.
-        concurrency: Requests under way at the same time.
-        probe: Ask once more past the end of each listing, for servers that always say there is no more.
-        both_ends: Walk a listing that was never walked before from its oldest and its newest end at once, if it has
-            more than one page. Twice as fast for one long thread. Only for servers whose listings are whole newest
-            first, too, as the published ones are: what such a listing leaves out would be missing here.
-        allow_change: Whether the list of threads may differ from the one that the archive was begun with.
-        check_identity: Whether items of another thread than the one asked for are an error.
-    """
-
-    steps: bool = True
-    messages: bool = False
-    threads: bool = False
-    include: Sequence[Include] = ()
-    concurrency: int = attrs.field(default=16)
-    probe: bool = False
-    both_ends: bool = False
-    allow_change: bool = False
-    check_identity: bool = True
-
-    @concurrency.validator
-    def _check_concurrency(self, _: object, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"concurrency must be a whole number from 1 on, not {value!r}.")
-
-
-class OptionWords(TypedDict, total=False):
-    """The keywords of `export`; see `Options`."""
-
-    steps: bool
-    messages: bool
-    threads: bool
-    include: Sequence[Include]
-    concurrency: int
-    probe: bool
-    both_ends: bool
-    allow_change: bool
-    check_identity: bool
 
 
 @attrs.define(eq=False)
@@ -144,7 +97,10 @@ class Exporter:
             ArchiveCorrupt: The file is no archive, or is damaged.
             ArchiveError: It cannot be written, or was begun with another list of threads.
             AsyncRunsError: The server cannot be asked at all: no connection, a wrong key, no quota left.
+            TypeError: The threads are not strings, or are one string.
         """
+        if isinstance(thread_ids, str | bytes):
+            raise TypeError("thread_ids must be several ids, not one string.")
         async with Writer(self._path) as self._writer:
             self.progress.threads = await self._stage(thread_ids)
             try:
@@ -165,13 +121,13 @@ class Exporter:
         elif isinstance(thread_ids, AsyncIterable):
             ids: list[str] = []
             async for id in thread_ids:
-                ids.append(id)
+                ids.append(_checked_id(id))
                 if len(ids) == _STAGED_AT_ONCE:
                     await self._writer.call(partial(Store.stage, ids=ids))
                     ids = []
             await self._writer.call(partial(Store.stage, ids=ids))
         else:
-            given = iter(thread_ids)
+            given = map(_checked_id, thread_ids)
             while ids := list(itertools.islice(given, _STAGED_AT_ONCE)):
                 await self._writer.call(partial(Store.stage, ids=ids))
         allowed = self._options.allow_change or thread_ids is None
@@ -414,6 +370,17 @@ def _begun_again(walk: Walk | None, thread_id: str, kind: Kind) -> Walk:
     if walk.state in ("walking", "failed"):
         return walk
     return attrs.evolve(walk, cursor=walk.anchor)
+
+
+def _checked_id(id: object) -> str:
+    """Return *id* if an archive can hold it; whether it is one that a server takes shows later."""
+    if not isinstance(id, str):
+        raise TypeError(f"A thread id must be a string, not {type(id).__name__}.")
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        raise InvalidIdError(f"A thread id must be text; {id[:100]!a} is none.") from None
+    return id
 
 
 async def _nothing_more(_: Sequence[Facts]) -> None:

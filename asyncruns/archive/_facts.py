@@ -1,11 +1,12 @@
 """What of an item a walk needs to know, and whether it can still change."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from asyncruns import TERMINAL_STATUSES, IdentityMismatchError, SchemaError
+from asyncruns import TERMINAL_STATUSES, DecodeError, IdentityMismatchError, SchemaError
 from asyncruns.archive._records import Walk
 
 
@@ -19,20 +20,35 @@ class Facts(msgspec.Struct, gc=False):
     run_id: Any = None
 
 
+_MOST_LEVELS = 500
+"""Well below the 1,000 levels beyond which SQLite searches no JSON, and Python 3.11 reads none."""
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])|([\]}])')
 _read_facts = msgspec.json.Decoder(list[Facts]).decode
 
 
-def facts_of(blobs: Iterable[bytes]) -> list[Facts]:
+def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
     """Read the facts of a page's items, all in one go.
 
     Raises:
         SchemaError: An item is no object with an id.
+        DecodeError: An item is nested too deep to be searched in an archive.
     """
+    for blob in blobs:
+        if len(blob) > 2 * _MOST_LEVELS and blob.count(b"[") + blob.count(b"{") > _MOST_LEVELS:
+            _check_depth(blob)
     try:
         found: list[Facts] = _read_facts(b"[%b]" % b",".join(blobs))
     except msgspec.DecodeError as error:
         raise SchemaError(f"An item of the listing has another shape: {error}", path="$.data") from None
     return found
+
+
+def _check_depth(blob: bytes) -> None:
+    levels = 0
+    for found in _BRACKETS.finditer(blob):
+        levels += (found[1] is not None) - (found[2] is not None)
+        if levels > _MOST_LEVELS:
+            raise DecodeError(f"An item of the listing is nested deeper than {_MOST_LEVELS} levels.")
 
 
 def check_owner(facts: Iterable[Facts], walk: Walk) -> None:

@@ -5,6 +5,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 
 from asyncruns import TERMINAL_STATUSES
 from asyncruns.archive._archive import Archive, ThreadRecord
+from asyncruns.archive._facts import facts_of
 
 MOST_SHOWN = 10
 """Runs in the lists of the slowest and the costliest."""
@@ -134,8 +136,17 @@ class Figures:
 
 
 _MOST_LISTED = 50
-_read_run = msgspec.json.Decoder(RunRow).decode
+_decode_run = msgspec.json.Decoder(RunRow).decode
 _read_step = msgspec.json.Decoder(_StepRow).decode
+
+
+def read_run(blob: bytes) -> RunRow:
+    """Return what of a run can be read: all that is looked at, or, beside a number that nothing can hold, the facts."""
+    try:
+        return _decode_run(blob)
+    except (msgspec.DecodeError, RecursionError):
+        (facts,) = facts_of([blob])
+        return RunRow(id=facts.id, thread_id=facts.thread_id, status=facts.status, created_at=facts.created_at)
 
 
 def gather(archive: Archive) -> Figures:
@@ -149,7 +160,8 @@ def gather(archive: Archive) -> Figures:
     _add_runs(figures, archive.raw("runs"))
     for blob in archive.raw("steps"):
         figures.steps += 1
-        _add_tools(figures, _read_step(blob))
+        with suppress(msgspec.DecodeError, RecursionError):  # It holds a number that nothing can hold.
+            _add_tools(figures, _read_step(blob))
     return figures
 
 
@@ -193,7 +205,7 @@ def _add_runs(figures: Figures, blobs: Iterable[bytes]) -> None:
     slowest: list[tuple[float, int, RunRow]] = []
     costliest: list[tuple[float, int, RunRow]] = []
     for number, blob in enumerate(blobs):
-        run = _read_run(blob)
+        run = read_run(blob)
         _add_run(figures, run)
         seconds = run.seconds
         if seconds is not None:

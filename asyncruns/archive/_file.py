@@ -20,11 +20,14 @@ def create(path: Path) -> None:
     """Make an empty archive; it appears under its name complete or not at all.
 
     Raises:
+        ArchiveCorrupt: What an earlier archive of that name had not taken in yet is still there.
         ArchiveError: It cannot be written.
     """
+    path = real(path)
     new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
     with told(path):
+        _refuse_leftovers(path)
+        new.unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
@@ -85,6 +88,11 @@ def told(path: Path) -> Iterator[None]:
         raise ArchiveError(f"{path} cannot be read or written ({error.strerror or error}).") from None
 
 
+def real(path: Path) -> Path:
+    """Return where the file is: an archive and the files beside it are the same under each name that leads there."""
+    return Path(os.path.realpath(path))
+
+
 def sync_folder(folder: Path) -> None:
     """Have the system write down that a file in *folder* has a new name."""
     if os.name == "nt":  # pragma: no cover  # folders cannot be opened there, and the gate runs on Linux
@@ -98,9 +106,20 @@ def sync_folder(folder: Path) -> None:
 
 def _mode(path: Path, *, write: bool) -> str:
     """Say how SQLite is to open the file; readers keep files of their own beside it where they may."""
+    path = real(path)
     if write or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         return "mode=rw"
     return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+
+
+def _refuse_leftovers(path: Path) -> None:
+    """Refuse to begin beside a log of SQLite's: it would carry pages of another archive into the new one."""
+    for ending in ("-wal", "-journal"):
+        if (left := path.with_name(path.name + ending)).exists():
+            raise ArchiveCorrupt(
+                f"There is no archive at {path}, but {left.name} of one is beside it, and holds a part of it. "
+                "Put the archive back, or remove that file."
+            )
 
 
 def _check_beginning(path: Path) -> None:

@@ -97,8 +97,11 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *
 
 
 def bars(caption: str, parts: Sequence[tuple[str, float, str]], whole: float | None = None) -> str:
-    """Return a list of bars, the longest as long as there is room: what, how much, and the class of its colour."""
-    most = max((value for _, value, _ in parts), default=0) or 1
+    """Return a list of bars of what, how much, and the class of its colour.
+
+    They are shares of the *whole*; without one, the longest is as long as there is room.
+    """
+    most = whole or max((value for _, value, _ in parts), default=0) or 1
     rows = []
     for name, value, kind in parts:
         told = number(value) + (f" · {escape(share(value, whole))}" if whole else "")

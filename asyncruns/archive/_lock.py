@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from asyncruns import ArchiveError, ArchiveLocked
+from asyncruns.archive._file import real
 
 
 class Lock:
@@ -17,6 +18,7 @@ class Lock:
     """
 
     def __init__(self, archive: Path) -> None:
+        archive = real(archive)
         self._path = archive.with_name(archive.name + ".lock")
         self.owner = f"process {os.getpid()} on {socket.gethostname()}"
         self._file = self._taken()

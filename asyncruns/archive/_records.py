@@ -115,6 +115,17 @@ def read_walk(path: Path, row: Sequence[Any]) -> Walk:
     return Walk(**dict(zip(WALK_COLUMNS, fields, strict=True)))
 
 
+def check_item(path: Path, kind: Kind, row: Sequence[Any]) -> None:
+    """Raise `ArchiveCorrupt` unless *row*, the `ITEM_COLUMNS` of an item, is what was written."""
+    given, json, *raw, position = row
+    try:
+        right = isinstance(json, bytes) and checksum(json, *[field.decode() for field in raw], position) == given
+    except (UnicodeDecodeError, AttributeError):
+        right = False
+    if not right:
+        raise ArchiveCorrupt(f"{path} is damaged: an item of {kind} does not match its checksum.")
+
+
 def check_thread(
     path: Path, id: bytes, state: bytes, reason: bytes | None, verified: bytes | None, given: int, json: bytes | None
 ) -> None:

@@ -8,12 +8,11 @@ from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
-import msgspec
-
-from asyncruns.archive._archive import Archive
+from asyncruns import ConfigurationError, escape_server_text
+from asyncruns.archive._archive import Archive, check_archive
 from asyncruns.archive._chart import stacked
 from asyncruns.archive._convert import replaced
-from asyncruns.archive._figures import Figures, RunRow, day_of, gather, moment, word
+from asyncruns.archive._figures import Figures, RunRow, day_of, gather, moment, read_run, word
 from asyncruns.archive._html import (
     bars,
     kind_of_status,
@@ -35,7 +34,6 @@ MOST_WATERFALLS = 150
 _MOST_MODELS = 5
 _MOST_BARS = 12
 _EDGES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-_read_run = msgspec.json.Decoder(RunRow).decode
 
 
 def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[str] = ()) -> int:
@@ -47,12 +45,19 @@ def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[s
         runs: Ids of runs that are to be drawn step by step, besides those chosen anyway.
 
     Raises:
+        ConfigurationError: *out* is the archive itself, or one of the *runs* is not in it.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
+        TypeError: *archive* is none.
     """
+    check_archive(archive)
+    wanted = list(runs)
+    for id in wanted:
+        if not any(archive.named("runs", [id])):
+            raise ConfigurationError(f"There is no run {escape_server_text(id, 80)} in {archive.path}.")
     figures = gather(archive)
-    page = _page(archive, figures, list(runs)).encode()
-    with replaced(Path(out)) as file:
+    page = _page(archive, figures, wanted).encode()
+    with replaced(Path(out), unless=archive.path) as file:
         file.write(page)
     return len(page)
 
@@ -280,12 +285,12 @@ def _day_and_hour(run: RunRow) -> str:
 def _waterfalls(archive: Archive, figures: Figures, wanted: Sequence[str]) -> str:
     chosen = {run.id: run for run in (*figures.slowest, *figures.costliest)}
     for blob in archive.named("runs", wanted):
-        run = _read_run(blob)
+        run = read_run(blob)
         chosen[run.id] = run
     for blob in archive.last("runs", MOST_WATERFALLS):
         if len(chosen) >= MOST_WATERFALLS + len(wanted):
             break
-        run = _read_run(blob)
+        run = read_run(blob)
         chosen.setdefault(run.id, run)
     legend = "".join(
         f'<li><i class="{kind}"></i>{words}</li>'

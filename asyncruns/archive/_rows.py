@@ -42,9 +42,9 @@ def _add_items(values: list[Any], page: PageWrite) -> None:
     walk = page.walk
     owners = (walk.thread_id, walk.run_id) if walk.kind == "steps" else (walk.thread_id,)
     # What `checksum` gives, with the part that the rows have in common made once.
-    behind = "".join(f"\0{owner}" for owner in owners).encode("utf-8", "surrogatepass")
+    common = "".join(f"\0{owner}" for owner in owners)
     for position, (id, blob) in zip(page.positions, page.items, strict=True):
-        head = crc32(id.encode("utf-8", "surrogatepass") + behind)
+        head = crc32(f"{id}{common}\0{position}".encode("utf-8", "surrogatepass"))
         values += (id, *owners, position, crc32(blob, head), blob)
 
 

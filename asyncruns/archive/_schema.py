@@ -24,6 +24,8 @@ OWNERS: dict[Kind, tuple[str, ...]] = {
     "messages": ("thread_id",),
 }
 """Whose an item is. The primary key begins with it, so that what arrives together lies together."""
+ITEM_COLUMNS = {kind: ("checksum", "json", "id", *owners, "position") for kind, owners in OWNERS.items()}
+"""The columns of an item that are under its checksum, behind that."""
 
 FIELDS = {
     "runs": {
@@ -92,5 +94,11 @@ def checksum(blob: bytes | None, *fields: object) -> int:
 
 
 def digest(blob: bytes) -> int:
-    """Return a checksum of the JSON value in *blob*, however it is written."""
-    return crc32(msgspec.json.encode(msgspec.json.decode(blob), order="sorted"))
+    """Return a checksum of the JSON value in *blob*, however it is written.
+
+    Where it holds a number that no variable can, it is one of the bytes.
+    """
+    try:
+        return crc32(msgspec.json.encode(msgspec.json.decode(blob), order="sorted"))
+    except (msgspec.DecodeError, RecursionError):
+        return crc32(blob)

@@ -17,11 +17,12 @@ from asyncruns.archive._records import (
     VerifiedWrite,
     Walk,
     Write,
+    check_item,
     check_thread,
     read_walk,
 )
 from asyncruns.archive._rows import put_items, put_walks
-from asyncruns.archive._schema import INDEX_OF_IDS, OWNERS, PAGE_SIZE, Kind, checksum, digest
+from asyncruns.archive._schema import INDEX_OF_IDS, ITEM_COLUMNS, OWNERS, PAGE_SIZE, Kind, checksum, digest
 
 _LOG_BYTES = 16 * 2**20
 """How long the write-ahead log may get before it is carried over into the file, for which the writer has to wait."""
@@ -147,20 +148,36 @@ class Store:
 
         Not those that had not ended, with the steps that they had: they are listed again, unless they were deleted.
         """
-        edge = 2 * FROM_NEWEST if newest is None else newest.position
+        columns = ", ".join(f"runs.{name}" for name in ITEM_COLUMNS["runs"])
+        behind, edge = self._position(walk), 2 * FROM_NEWEST if newest is None else newest.position
+        found: list[tuple[str, str | None]] = []
         with _file.told(self.path):
             rows = self._db.execute(
-                "SELECT id, status, state FROM runs LEFT JOIN walks"
+                f"SELECT {columns}, status, state FROM runs LEFT JOIN walks"  # noqa: S608  # words of our own
                 " ON walks.thread_id = runs.thread_id AND walks.kind = 'steps' AND walks.run_id = runs.id"
-                " WHERE runs.thread_id = ?1 AND state IS NOT 'done' AND (runs.position > ?3"
-                " OR runs.position <= (SELECT position FROM runs WHERE thread_id = ?1 AND id = ?2))"
-                " ORDER BY runs.position",
-                (walk.thread_id, walk.cursor, edge),
-            ).fetchall()
-        known = [
-            (id.decode(), status.decode() if isinstance(status, bytes) else None, state) for id, status, state in rows
-        ]
-        return [(id, status) for id, status, state in known if state != b"open" or is_terminal(status)]
+                " WHERE runs.thread_id = ? AND state IS NOT 'done' ORDER BY runs.position",
+                (walk.thread_id,),
+            )
+            for *item, raw_status, state in rows:
+                check_item(self.path, "runs", item)
+                status = raw_status.decode() if isinstance(raw_status, bytes) else None
+                if not behind < item[-1] <= edge and (state != b"open" or is_terminal(status)):
+                    found.append((item[2].decode(), status))
+        return found
+
+    def _position(self, walk: Walk) -> int:
+        """Return the position of the item at the cursor of *walk*; -1 where there is none."""
+        with _file.told(self.path):
+            row = self._db.execute(
+                f"SELECT {', '.join(ITEM_COLUMNS[walk.kind])} FROM {walk.kind}"  # noqa: S608  # words of our own
+                f" WHERE {_OF_OWNER[walk.kind]} AND id = :cursor",
+                {"thread_id": walk.thread_id, "run_id": walk.run_id, "cursor": walk.cursor},
+            ).fetchone()
+        if row is None:
+            return -1
+        check_item(self.path, walk.kind, row)
+        position: int = row[-1]
+        return position
 
     def runs_with_steps(self, thread_id: str, among: Sequence[str]) -> set[str]:
         """Return those runs of *among* whose steps are all there and can no longer change."""
@@ -210,11 +227,18 @@ class Store:
             return [id.decode() for (id,) in self._db.execute("SELECT id FROM threads ORDER BY rowid")]
 
     def digests(self, kind: Kind, thread_id: str, run_id: str = "") -> dict[str, int]:
-        """Return the digest of each run of a thread, or of each step of a run, by id."""
-        owner = {"thread_id": thread_id, "run_id": run_id}
+        """Return the digest of each run of a thread, or of each step of a run, by id.
+
+        Raises:
+            ArchiveCorrupt: A row does not match its checksum.
+        """
+        query = f"SELECT {', '.join(ITEM_COLUMNS[kind])} FROM {kind} WHERE {_OF_OWNER[kind]}"  # noqa: S608
+        found: dict[str, int] = {}
         with _file.told(self.path):
-            rows = self._db.execute(f"SELECT id, json FROM {kind} WHERE {_OF_OWNER[kind]}", owner)  # noqa: S608
-            return {id.decode(): digest(json) for id, json in rows}
+            for row in self._db.execute(query, {"thread_id": thread_id, "run_id": run_id}):
+                check_item(self.path, kind, row)
+                found[row[2].decode()] = digest(row[1])
+        return found
 
     def index_runs(self) -> None:
         """Make a quick way to a run, and so to its steps, by its id alone, unless there is one."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,16 @@ from typing import Any
 import attrs
 import msgspec
 
-from asyncruns import AsyncCursorPager, AsyncRunsError, AuthenticationError, Session
+from asyncruns import (
+    ArchiveError,
+    AsyncCursorPager,
+    AsyncRunsError,
+    AuthenticationError,
+    Include,
+    Session,
+    StepListParams,
+)
+from asyncruns.archive._options import check_concurrency
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import VerifiedWrite
@@ -54,8 +63,17 @@ class Findings:
         return not (self.missing or self.different or self.failures)
 
 
-async def verify(session: Session, path: str | PathLike[str], *, concurrency: int = 16, steps: bool = True) -> Findings:
+async def verify(
+    session: Session,
+    path: str | PathLike[str],
+    *,
+    concurrency: int = 16,
+    steps: bool = True,
+    include: Sequence[Include] = (),
+) -> Findings:
     """Walk every thread of the archive again, newest first, and say what is missing or different.
+
+    These are its runs, their steps, and its messages if they were brought; the thread itself is not asked for.
 
     What is compared is the JSON value: a server may write the same object with other spaces or keys in another order.
     The archive keeps what it has; it notes the findings of each thread. Runs that were not terminal when they were
@@ -66,16 +84,19 @@ async def verify(session: Session, path: str | PathLike[str], *, concurrency: in
         path: The archive.
         concurrency: Threads walked at the same time.
         steps: Whether to walk the steps of the runs, too.
+        include: What the steps were brought with, as for `export`; without it they would be others.
 
     Raises:
         ArchiveLocked: An export is filling the archive.
         ArchiveCorrupt: The file is no archive, or is damaged.
         AsyncRunsError: The server cannot be asked at all.
+        ValueError: The concurrency is no whole number from 1 on.
     """
+    check_concurrency(concurrency)
     where = Path(path)
     findings = Findings()
     async with Writer(where, create=False) as writer:
-        checker = _Verifier(session, writer, findings, steps=steps)
+        checker = _Verifier(session, writer, findings, steps=steps, include=include)
         threads = await writer.call(Store.all_threads)
         remaining = iter(threads)
         try:
@@ -91,18 +112,23 @@ async def verify(session: Session, path: str | PathLike[str], *, concurrency: in
 
 
 class _Verifier:
-    def __init__(self, session: Session, writer: Writer, findings: Findings, *, steps: bool) -> None:
+    def __init__(
+        self, session: Session, writer: Writer, findings: Findings, *, steps: bool, include: Sequence[Include]
+    ) -> None:
         self._session = session
         self._writer = writer
         self._findings = findings
         self._steps = steps
+        self._step_params: StepListParams = {"order": "desc", "limit": PAGE_ITEMS}
+        if include:
+            self._step_params["include"] = include
         self._patience = Patience(Progress())
 
     async def work(self, threads: Iterable[str]) -> None:
         for thread_id in threads:
             try:
                 told = await self._thread(thread_id)
-            except AuthenticationError as error:
+            except (AuthenticationError, ArchiveError) as error:
                 raise ExportStopped(error) from None
             except AsyncRunsError as error:
                 self._findings.failures[thread_id] = told = f"{type(error).__name__}: {error}"
@@ -116,8 +142,11 @@ class _Verifier:
         ids = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs)
         if self._steps:
             for run_id in ids:
-                steps = partial(self._session.steps.list, thread_id, run_id, order="desc", limit=PAGE_ITEMS)
+                steps = partial(self._session.steps.list, thread_id, run_id, **self._step_params)
                 await self._listing(partial(Store.digests, kind="steps", thread_id=thread_id, run_id=run_id), steps)
+        if await self._writer.call(partial(Store.walk, thread_id=thread_id, kind="messages")):
+            messages = partial(self._session.messages.list, thread_id, order="desc", limit=PAGE_ITEMS)
+            await self._listing(partial(Store.digests, kind="messages", thread_id=thread_id), messages)
         missing, different = len(self._findings.missing) - missing, len(self._findings.different) - different
         return f"{missing} missing, {different} different" if missing or different else ""
 

@@ -1,7 +1,7 @@
 """Walk one listing into the archive, from where it stands, and to its end."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import attrs
@@ -80,18 +80,15 @@ class Walker:
         except (NotFoundError, BadRequestError):
             if cursor is None:
                 raise
-            await self._pages_behind("asc", await self._earlier_cursor(), self._keep)
+            await self._pages_behind_earlier()
 
-    async def _earlier_cursor(self) -> str | None:
-        """Return the nearest item before the cursor that the server still has; the one at the cursor is gone."""
+    async def _pages_behind_earlier(self) -> None:
+        """Bring pages from the nearest item before the cursor that the server still has; that at the cursor is gone."""
         await self.pager("asc", None, 1)  # Refused too: the listing is gone and not the cursor.
         for id in await self.writer.call(lambda store: store.ids_before(self.walk, _EARLIER_IDS)):
-            try:
-                await self.pager("asc", id, 1)
-            except (NotFoundError, BadRequestError):
-                continue
-            return id
-        return None
+            with suppress(NotFoundError, BadRequestError):
+                return await self._pages_behind("asc", id, self._keep)
+        return await self._pages_behind("asc", None, self._keep)
 
     async def _pages_behind(self, order: Order, cursor: str | None, keep: Keep) -> None:
         """Bring pages until there are no more, or *keep* says that it is enough."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from asyncruns.archive._facts import facts_of
 from asyncruns.archive._figures import RunRow, moment, word
 from asyncruns.archive._html import kind_of_status, span, text
 
@@ -41,7 +42,16 @@ class StepSpan(msgspec.Struct, gc=False):
         return found
 
 
-_read_step = msgspec.json.Decoder(StepSpan).decode
+_decode_step = msgspec.json.Decoder(StepSpan).decode
+
+
+def _read_step(blob: bytes) -> StepSpan:
+    """Return what of a step can be read: all that is drawn, or, beside a number that nothing can hold, the facts."""
+    try:
+        return _decode_step(blob)
+    except (msgspec.DecodeError, RecursionError):
+        (facts,) = facts_of([blob])
+        return StepSpan(id=facts.id, status=facts.status, created_at=facts.created_at)
 
 
 def waterfall(run: RunRow, blobs: Iterable[bytes]) -> str:

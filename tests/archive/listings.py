@@ -1,6 +1,6 @@
 """A server of small listings that change under the walk, in short pages, and in as many orders as servers have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from aiohttp import web
@@ -17,20 +17,23 @@ class Listings:
         requests: Path, order and cursor of each request.
         newest_first: Gives the listing that `order=desc` shows.
         on_request: Called before each answer.
+        on_cursor: Called with the cursor before each answer to a request that goes on behind one.
     """
 
-    def __init__(self, page_items: int = 3) -> None:
+    def __init__(self, page_items: int = 3, middlewares: Sequence[Any] = ()) -> None:
         self.threads: dict[str, list[Item]] = {}
         self.steps: dict[str, list[Item]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.newest_first: Callable[[list[Item]], list[Item]] = lambda items: items[::-1]
         self.on_request: Callable[[], None] = lambda: None
+        self.on_cursor: Callable[[str], None] = lambda _: None
         self.base_url = ""
         self._page_items = page_items
+        self._middlewares = middlewares
         self._made = 0
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
+        app = web.Application(middlewares=self._middlewares)
         app.router.add_get("/threads/{thread}/runs", self._runs)
         app.router.add_get("/threads/{thread}/runs/{run}/steps", self._steps)
         self._runner = web.AppRunner(app, access_log=None)
@@ -68,6 +71,8 @@ class Listings:
         self.requests.append((request.path, order, after))
         if items is None:
             return _refusal("No such listing.")
+        if after is not None:
+            self.on_cursor(after)
         shown = items if order == "asc" else self.newest_first(items)
         places = {item["id"]: place for place, item in enumerate(shown)}
         if after is not None and after not in places:

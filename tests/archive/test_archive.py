@@ -1,14 +1,19 @@
 """An archive is read offline, as objects or as bytes, and a file that is none is refused."""
 
+import asyncio
+import json
 import os
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked, Run, RunStep
-from asyncruns.archive import Archive
+from asyncruns.archive import Archive, _lock, _moments
+from asyncruns.archive._records import ThreadWrite
 from asyncruns.archive._store import PageWrite, Store, Walk
 
 from .conftest import Filled
@@ -47,6 +52,41 @@ async def test_generated_columns_for_sql(small: Filled, path: Path) -> None:
         min(run.created_at or 0 for run in runs),
         runs[0].model,
     )
+
+
+def test_every_column_is_what_its_name_says(path: Path) -> None:
+    """The columns of each table are the fields of the objects, and nothing where a field is missing."""
+    usage = {"prompt_tokens": 11, "completion_tokens": 12, "total_tokens": 13}
+    of_all = {"status": "completed", "created_at": 14}
+    objects: dict[Any, dict[str, Any]] = {
+        "runs": {**of_all, "model": "gpt-4o", "usage": usage},
+        "steps": {**of_all, "type": "tool_calls", "usage": usage},
+        "messages": {**of_all, "run_id": "run_9", "role": "user"},
+        "threads": {"created_at": 15},
+    }
+    with Store(path) as store:
+        store.stage(["thread_1", "thread_2"])
+        store.settle(allow_change=False)
+        for kind, told in objects.items():
+            for number, fields in ((1, told), (2, {})):
+                blob = json.dumps({"id": f"{kind}_{number}", **fields}).encode()
+                if kind == "threads":
+                    store.apply([ThreadWrite(id=f"thread_{number}", state="done", json=blob)])
+                else:
+                    run_id = "run_1" if kind == "steps" else ""
+                    walk = Walk(thread_id="thread_1", kind=kind, run_id=run_id, position=number)
+                    store.apply([PageWrite(walk=walk, items=[(f"{kind}_{number}", blob)])])
+    with Archive.open(path) as archive:
+        for kind, told in objects.items():
+            wanted = {**told, **told.get("usage", {})}
+            wanted.pop("usage", None)
+            db = sqlite3.connect(path)
+            shown = {row[1] for row in db.execute(f"PRAGMA table_xinfo({kind})") if row[6]}
+            db.close()
+            assert shown == wanted.keys()
+            full, empty = archive.columns(kind, list(wanted))
+            assert [one.decode() if isinstance(one, bytes) else one for one in full] == list(wanted.values())
+            assert set(empty) == {None}
 
 
 async def test_readers_and_an_export_share_the_file(small: Filled, path: Path) -> None:
@@ -151,6 +191,52 @@ def test_taken_over_archive_is_not_written(path: Path) -> None:
             store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs"))])
 
 
+def test_lock_that_its_holder_just_removed_is_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens a lock file that its holder removes before it is locked takes the next one, which all others see."""
+    take, file = _lock._lock_file, path.with_name("runs.db.lock")
+
+    def removed_meanwhile(handle: int) -> None:
+        monkeypatch.setattr(_lock, "_lock_file", take)
+        file.unlink()
+        take(handle)
+
+    monkeypatch.setattr(_lock, "_lock_file", removed_meanwhile)
+    with Store(path):
+        assert file.read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+        with pytest.raises(ArchiveLocked, match=f"by process {os.getpid()} on "):
+            Store(path)
+
+
+def test_rows_and_cursor_become_visible_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the commit nobody sees a page's rows or its cursor, and then both: they are one transaction."""
+    seen = []
+
+    def look(moment: str) -> None:
+        with Archive.open(path) as archive:
+            seen.append((moment, archive.count("runs"), [walk.cursor for walk in archive.walks()]))
+
+    with Store(path) as store:
+        monkeypatch.setattr(_moments, "reached", look)
+        walk = Walk(thread_id="thread_1", kind="runs", cursor="run_2", position=2)
+        store.apply([PageWrite(walk=walk, items=[("run_1", b"{}"), ("run_2", b"{}")])])
+    before = [(moment, 0, []) for moment in ("after_rows", "after_cursor", "before_commit")]
+    assert seen == [*before, ("after_commit", 2, ["run_2"])]
+
+
+def test_refused_write_leaves_nothing_and_keeps_nobody(path: Path) -> None:
+    """What cannot be written is taken back whole, and the next write goes as if it had not been tried."""
+    walk = Walk(thread_id="thread_1", kind="runs", cursor="run_1", position=1)
+    nobody: Any = None
+    walks = (walk, attrs.evolve(walk, thread_id=nobody))
+    with Store(path) as store:
+        with pytest.raises(ArchiveError, match="NOT NULL"):
+            store.apply([PageWrite(walk=one, items=[("run_1", b"{}")]) for one in walks])
+        assert store.walk("thread_1", "runs") is None
+        store.apply([PageWrite(walk=walk, items=[("run_2", b"{}")])])
+    with Archive.open(path) as archive:
+        assert [row[0] for row in archive.columns("runs", ["id"])] == [b"run_2"]
+
+
 def test_file_in_use_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program that holds the file for writing makes it `ArchiveLocked`."""
     from asyncruns.archive import _file
@@ -181,3 +267,39 @@ def test_ids_are_only_values(path: Path) -> None:
         assert store.runs_without_steps(walk) == [(id, None)]
     with Archive.open(path) as archive:
         assert list(archive.raw("runs", thread_id=id)) == [b'{"id": "x"}']
+
+
+@pytest.mark.parametrize("change", ["UPDATE runs SET position = 9 - position", "UPDATE steps SET position = -position"])
+async def test_changed_positions_are_noticed(small: Filled, path: Path, change: str) -> None:
+    """Rows that stand in another order than they were written in do not match their checksums."""
+    await small.export(path)
+    db = sqlite3.connect(path)
+    db.execute(change)
+    db.commit()
+    db.close()
+
+    def read() -> None:
+        for thread_id in small.threads:
+            for run in archive.runs(thread_id):
+                list(archive.raw_steps(run.id))
+
+    with Archive.open(path) as archive, pytest.raises(ArchiveCorrupt):
+        read()
+
+
+async def test_changed_position_does_not_lose_steps(filled: Filled, path: Path) -> None:
+    """An export is not gone on with where runs have another position: the steps of some would be left out."""
+    filled.emulator.delay = 0.002
+    exporting = asyncio.create_task(filled.export(path, concurrency=4))
+    while len(filled.emulator.requests) < 60:
+        await asyncio.sleep(0.001)
+    exporting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exporting
+    filled.emulator.delay = 0
+    db = sqlite3.connect(path)
+    db.execute("UPDATE runs SET position = position + 100000 WHERE position < 50")
+    db.commit()
+    db.close()
+    with pytest.raises(ArchiveCorrupt, match="an item of runs does not match its checksum"):
+        await filled.export(path)

@@ -105,11 +105,14 @@ async def test_unsound_order_falls_back(listings: Listings, local: Session, path
     assert held(path) == listings.threads[THREAD]
 
 
-async def test_order_that_becomes_unsound_falls_back(listings: Listings, local: Session, path: Path) -> None:
+@pytest.mark.parametrize("behind", [slice(5, 20), slice(20, 26)], ids=["already brought", "not brought yet"])
+async def test_order_that_becomes_unsound_falls_back(
+    listings: Listings, local: Session, path: Path, behind: slice
+) -> None:
     """Where only a later page shows that the order is not sound, what came until then does no harm."""
     for _ in range(40):
         listings.add_run(THREAD)
-    listings.newest_first = lambda items: items[:-7:-1] + items[5:20] + items[:5]
+    listings.newest_first = lambda items: items[:-7:-1] + items[behind] + items[:5]
     await bring(local, path)
     assert held(path) == listings.threads[THREAD]
 

@@ -52,6 +52,10 @@ async def test_packed_lines(small: Filled, path: Path, tmp_path: Path) -> None:
         convert(archive, tmp_path / "runs.jsonl.zst")
     with zstandard.open(tmp_path / "runs.jsonl.zst", "rb") as packed:
         assert packed.read() == (tmp_path / "runs.jsonl").read_bytes()
+    damaged = bytearray((tmp_path / "runs.jsonl.zst").read_bytes())
+    damaged[-2] ^= 1  # In the checksum, which stands last.
+    with pytest.raises(zstandard.ZstdError, match="checksum"):
+        zstandard.ZstdDecompressor().stream_reader(bytes(damaged)).read()
 
 
 @pytest.mark.parametrize("table", ["runs", "steps", "messages", "threads"])

@@ -3,12 +3,15 @@
 import asyncio
 import itertools
 import json
+import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from aiohttp import web
 
 from asyncruns import (
     ArchiveError,
@@ -19,10 +22,12 @@ from asyncruns import (
     ServerError,
     Session,
 )
-from asyncruns.archive import Archive, Exporter, Options, export
+from asyncruns.archive import Archive, Exporter, Options, _exporter, export
+from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator
 
 from .conftest import Filled, rows
+from .listings import Listings
 
 
 def run(number: int, thread_id: str = "thread_1", **fields: Any) -> dict[str, Any]:
@@ -80,6 +85,25 @@ async def test_later_run_brings_what_is_new(emulator: Emulator, session: Session
     assert len(emulator.requests) == 1
 
 
+async def test_later_run_asks_for_no_steps_twice(path: Path, open_session: Any) -> None:
+    """Runs behind one that still moves are listed again with it, and their steps, which are there, are not."""
+    async with Listings(page_items=100) as listings:
+        moving = listings.add_run("thread_1", "in_progress")
+        for _ in range(5):
+            listings.add_run("thread_1")
+        session = await open_session(listings)
+        await export(session, path, ["thread_1"])
+        for status in ("in_progress", "completed"):
+            moving["status"] = status
+            listings.requests.clear()
+            await export(session, path, ["thread_1"])
+            asked = [path for path, _, _ in listings.requests]
+            assert asked == ["/threads/thread_1/runs", f"/threads/thread_1/runs/{moving['id']}/steps"]
+        listings.requests.clear()
+        await export(session, path, ["thread_1"])
+        assert len(listings.requests) == 1
+
+
 async def test_messages_and_threads_are_brought_on_demand(small: Filled, path: Path) -> None:
     """With messages and threads these are in the archive too, the thread object as it was sent."""
     progress = await small.export(path, messages=True, threads=True)
@@ -116,6 +140,15 @@ async def test_server_can_list_the_threads(small: Filled, path: Path) -> None:
     small.emulator.fill(threads=1, runs_per_thread=2)
     progress = await export(small.session, path)
     assert (progress.threads, progress.runs) == (3, 2)
+
+
+async def test_long_list_of_the_server_is_read_to_its_end(emulator: Emulator, session: Session, path: Path) -> None:
+    """The server's list of threads has as many pages as it has."""
+    threads = emulator.fill(threads=230, runs_per_thread=0)
+    progress = await export(session, path, concurrency=64)
+    assert (progress.threads, progress.threads_done) == (230, 230)
+    with Archive.open(path) as archive:
+        assert {record.id for record in archive.records()} == set(threads)
 
 
 async def test_ids_may_come_from_an_async_iterable(small: Filled, path: Path) -> None:
@@ -298,18 +331,115 @@ async def test_trouble_that_passes_is_waited_out(server: Any, path: Path, open_s
     assert "broken" in progress.last_trouble
 
 
+async def test_everybody_waits_for_what_one_was_told(path: Path, open_session: Any) -> None:
+    """While a pause lasts that the server asked one walk for, none of the others asks for anything."""
+    async with Listings() as listings:
+        threads = [f"thread_{number}" for number in range(6)]
+        for thread_id in threads:
+            for _ in range(300):
+                listings.add_run(thread_id)
+
+        def refuse_once() -> None:
+            if len(listings.requests) == 10:
+                listings.on_request = lambda: None
+                raise web.HTTPTooManyRequests(headers={"Retry-After": "30"})
+
+        listings.on_request = refuse_once
+        session = await open_session(listings, retry=RetryPolicy(max_attempts=1))
+        exporter, asked = Exporter(session, path, Options(steps=False, concurrency=6)), list[int]()
+
+        async def nap(_: float) -> None:
+            await asyncio.sleep(0.2)
+            asked.append(len(listings.requests))
+
+        exporter._patience.sleep = nap
+        progress = await exporter.run(threads)
+        assert (progress.threads_done, progress.runs, progress.pauses) == (6, 1800, 1)
+        assert asked[0] - 10 <= 6  # What was under way when it was said.
+
+
+async def test_no_page_is_asked_for_before_the_last_is_safe(
+    filled: Filled, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not get on stops the requests: each walk has one page in hand, and no more."""
+    getting_on, apply = threading.Event(), Store.apply
+
+    def wait_and_apply(store: Store, writes: Any) -> None:
+        assert getting_on.wait(30)
+        apply(store, writes)
+
+    monkeypatch.setattr(Store, "apply", wait_and_apply)
+    exporting = asyncio.create_task(filled.export(path, concurrency=3))
+    while len(filled.emulator.requests) < 3:
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.2)
+    stopped_at = len(filled.emulator.requests)
+    getting_on.set()
+    await exporting
+    assert stopped_at == 3
+    assert rows(path) == (sorted(filled.runs), sorted(filled.steps))
+
+
+async def test_never_more_requests_at_once_than_asked_for(path: Path, open_session: Any) -> None:
+    """The concurrency holds over all threads, listings and steps together, and is used."""
+    under_way, most = 0, 0
+
+    @web.middleware
+    async def count(request: web.Request, handler: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.002)
+        try:
+            return await handler(request)
+        finally:
+            under_way -= 1
+
+    async with Listings(middlewares=[count]) as listings:
+        threads = [f"thread_{number}" for number in range(9)]
+        for thread_id in threads:
+            for _ in range(10):
+                listings.add_run(thread_id)
+        progress = await export(await open_session(listings), path, threads, concurrency=5, both_ends=True)
+    assert (progress.threads_done, progress.runs, progress.steps) == (9, 90, 90)
+    assert most == 5
+
+
+async def test_memory_does_not_grow_with_the_length(path: Path, open_session: Any) -> None:
+    """Ten times as many pages of a listing take no more memory: what is written is not kept."""
+    peaks = []
+    async with Listings(page_items=20) as listings:
+        for thread_id, count in (("thread_warm", 100), ("thread_short", 300), ("thread_long", 3000)):
+            for _ in range(count):
+                listings.add_run(thread_id)["instructions"] = "x" * 5000
+            session = await open_session(listings)
+            listings.requests.clear()
+            tracemalloc.start()
+            await export(session, path.with_name(f"{thread_id}.db"), [thread_id], steps=False)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 1_000_000  # The long listing has 15 MB.
+
+
 @pytest.mark.parametrize(
-    ("status", "code", "headers", "error"),
+    ("status", "code", "headers", "error", "requests"),
     [
-        (500, None, {}, ServerError),
-        (429, "insufficient_quota", {}, RateLimitError),
-        (429, None, {"Retry-After": "86400"}, RateLimitError),
+        (500, None, {}, ServerError, 5),
+        (429, "insufficient_quota", {}, RateLimitError, 1),
+        (429, None, {"Retry-After": "86400"}, RateLimitError, 1),
     ],
 )
 async def test_trouble_that_does_not_pass_stops_the_export(
-    server: Any, path: Path, open_session: Any, status: int, code: str | None, headers: dict[str, str], error: type
+    server: Any,
+    path: Path,
+    open_session: Any,
+    status: int,
+    code: str | None,
+    headers: dict[str, str],
+    error: type,
+    requests: int,
 ) -> None:
-    """A server that is away for all, or asks for a day, ends the export; it can be gone on with."""
+    """A server that is away for all ends the export after some tries, one that asks for a day or for money at once."""
     server.reply({"error": {"message": "no", "code": code}}, status=status, headers=headers, times=20)
     session = await open_session(server, retry=RetryPolicy(max_attempts=1))
     exporter = Exporter(session, path, Options(steps=False, concurrency=1))
@@ -320,6 +450,11 @@ async def test_trouble_that_does_not_pass_stops_the_export(
     exporter._patience.sleep = nap
     with pytest.raises(error):
         await exporter.run(["thread_1", "thread_2"])
+    assert len(server.requests) == requests
+    server._script.clear()
+    for number in (1, 2):
+        server.reply(page(run(1, f"thread_{number}")))
+    assert (await export(session, path, ["thread_1", "thread_2"], steps=False, concurrency=1)).threads_done == 2
 
 
 async def test_trouble_of_one_thread_alone_is_its_own(server: Any, path: Path, open_session: Any) -> None:
@@ -384,8 +519,11 @@ async def test_row_71_second_exporter_is_refused(small: Filled, path: Path) -> N
     assert not path.with_name("runs.db.lock").exists()
 
 
-async def test_backlog_is_bounded_and_shared(emulator: Emulator, session: Session, path: Path) -> None:
+async def test_backlog_is_bounded_and_shared(
+    emulator: Emulator, session: Session, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A thread of thousands of runs does not pile its steps up, and does not keep others from theirs."""
+    monkeypatch.setattr(_exporter, "_LONGEST_BACKLOG", 200)
     threads = emulator.fill(threads=2, runs_per_thread=700)
     exporter = Exporter(session, path, Options(concurrency=4))
     most = 0
@@ -399,7 +537,7 @@ async def test_backlog_is_bounded_and_shared(emulator: Emulator, session: Sessio
     watching = asyncio.create_task(watch())
     await exporter.run(threads)
     watching.cancel()
-    assert 0 < most <= 1000 + 4 * 100
+    assert 200 < most <= 200 + 4 * 100
     seen = [target.split("/")[3] for _, target in emulator.requests if "/steps" in target]
     switches = sum(a != b for a, b in itertools.pairwise(seen))
     assert switches > 500

@@ -1,8 +1,10 @@
 """Exports that are killed, writes that fail, files that are damaged: nothing is lost, doubled or wrong in silence."""
 
+import asyncio
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,17 @@ import pytest
 import asyncruns
 from asyncruns import ArchiveCorrupt, ArchiveError
 from asyncruns.archive import Archive, _moments, convert
+from asyncruns.archive._schema import PAGE_SIZE
 
 from .conftest import Filled, rows
 
 HERE = Path(__file__).parent
+MOMENTS = {
+    name
+    for source in Path(_moments.__file__).parent.glob("*.py")
+    for name in re.findall(r'_moments\.reached\("(\w+)"\)', source.read_text())
+}
+OF_CONVERSIONS = {"mid_rows"}  # Its other steps have the names that an archive's have.
 ROOT = HERE.parents[1]
 WHERE = {**os.environ, "PYTHONPATH": str(Path(asyncruns.__file__).parents[1])}
 
@@ -52,9 +61,52 @@ def test_row_70_every_failing_write(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     outcomes = json.loads(ran.stdout)
-    assert (outcomes["defects"], outcomes["torn"]) == (0, 0)
+    assert (outcomes["defects"], outcomes["torn"], outcomes["missing, and not told"]) == (0, 0, 0)
     assert outcomes["told"] > 100
     assert outcomes["conversions told"] >= 12
+
+
+def test_what_counts_on_the_disk_is_synced_first(tmp_path: Path) -> None:
+    """A power cut takes back the last pages at most: each file is synced before what builds on it is written.
+
+    The log before the archive takes it over, the archive before the log goes, a new file before its name, and the
+    folder behind the name.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux, to stand between the process and the system")
+    shim, log = tmp_path / "logged_calls.so", tmp_path / "calls.txt"
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, HERE / "logged_calls.c", "-ldl"], check=True)
+    ran = subprocess.run(
+        [sys.executable, HERE / "logged_child.py", folder],
+        env={**WHERE, "LD_PRELOAD": str(shim), "LOGGED_CALLS": str(log), "LOGGED_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    calls = [tuple(line.split(" ")) for line in log.read_text().splitlines()]
+    dirty: set[str] = set()
+    taken_over = renamed = 0
+    for number, (call, name) in enumerate(calls):
+        if call == "write":
+            dirty.add(name)
+            if name == "runs.db":  # The folder is open for this, and the log alone has what is written now.
+                taken_over += 1
+                assert "runs.db-wal" not in dirty
+        elif call == "sync":
+            dirty.discard(name)
+        elif call == "unlink" and name == "runs.db-wal":
+            assert "runs.db" not in dirty
+        elif call == "rename":
+            renamed += 1
+            assert name not in dirty
+            assert ("sync", folder.name) in calls[number + 1 : number + 3]
+    assert taken_over > 5
+    assert renamed == 3
 
 
 async def test_row_72_flipped_bytes(small: Filled, path: Path, tmp_path: Path) -> None:
@@ -80,6 +132,94 @@ async def test_row_72_flipped_bytes(small: Filled, path: Path, tmp_path: Path) -
         assert len(records) == 2
         assert walks == 2 + len(small.runs)
     assert outcomes["refused"] > 50
+
+
+async def test_row_72_rows_made_unreachable(small: Filled, path: Path, tmp_path: Path) -> None:
+    """Each page of the file that says it holds one thing less is noticed; what is there would still be right."""
+    await small.export(path)
+    whole, damaged = path.read_bytes(), tmp_path / "damaged.db"
+    pages = 0
+    for start in range(0, len(whole), PAGE_SIZE):
+        header = start + (100 if start == 0 else 0)
+        held = int.from_bytes(whole[header + 3 : header + 5], "big")  # https://www.sqlite.org/fileformat.html, 1.6
+        if whole[header] in (2, 5, 10, 13) and held:
+            pages += 1
+            damaged.write_bytes(whole[: header + 3] + (held - 1).to_bytes(2, "big") + whole[header + 5 :])
+            with pytest.raises(ArchiveCorrupt):
+                Archive.open(damaged)
+            with pytest.raises(ArchiveCorrupt):
+                await small.export(damaged)
+    assert pages > 5
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
+async def test_row_72_damaged_log_of_a_killed_export(
+    small: Filled, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What was not carried over when an export was killed is damaged: fewer rows, never wrong ones, and they come."""
+    copies: list[tuple[bytes, bytes]] = []
+    log = path.with_name("runs.db-wal")
+
+    def remember(moment: str) -> None:
+        if moment == "after_commit":
+            copies.append((path.read_bytes(), log.read_bytes()))
+
+    monkeypatch.setattr(_moments, "reached", remember)
+    await small.export(path)
+    monkeypatch.undo()
+    whole, written = copies[len(copies) // 2]
+    chance, counts = random.Random(8), Counter[str]()
+    for trial in range(1 if how == "gone" else 30):
+        damaged = tmp_path / f"{trial}.db"
+        damaged.write_bytes(whole)
+        data, place = bytearray(written), chance.randrange(len(written))
+        if how == "flipped":
+            data[place] ^= 1 << chance.randrange(8)
+        if how != "gone":
+            damaged.with_name(damaged.name + "-wal").write_bytes(data[:place] if how == "cut" else data)
+        try:
+            kept = rows(damaged)
+            await small.export(damaged)
+            found = rows(damaged)
+        except ArchiveCorrupt:
+            counts["refused"] += 1
+            continue
+        counts["went on"] += 1
+        assert set(small.runs) >= set(kept[0])
+        assert set(small.steps) >= set(kept[1])
+        assert found == (sorted(small.runs), sorted(small.steps))
+    assert counts["went on"] > 0
+
+
+@pytest.mark.parametrize("moment", sorted(MOMENTS - OF_CONVERSIONS))
+async def test_kill_at_each_named_step(small: Filled, path: Path, moment: str) -> None:
+    """At whichever step of a write an export is killed, the next goes on, and a page a walk is fetched again."""
+    small.emulator.delay = 0.005
+    for times in (1, 4) if moment in ("after_rows", "after_cursor", "before_commit", "after_commit") else (1,):
+        small.emulator.requests.clear()
+        words = (HERE / "killed_export.py", path, moment, str(times), small.emulator.base_url, *small.threads)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *words, env={**WHERE, "OPENAI_API_KEY": small.emulator.api_key}
+        )
+        assert await asyncio.wait_for(child.wait(), 60) == -9
+        if path.exists():
+            kept = rows(path)
+            assert set(small.runs) >= set(kept[0])
+            assert set(small.steps) >= set(kept[1])
+        asked = Counter(target for _, target in small.emulator.requests)
+        small.emulator.requests.clear()
+        await small.export(path)
+        again = asked & Counter(target for _, target in small.emulator.requests)
+        assert again.total() <= 4  # As many walks were in flight.
+        assert rows(path) == (sorted(small.runs), sorted(small.steps))
+        path.unlink()
+
+
+def test_every_named_step_is_killed_at() -> None:
+    """The kills of this file and of `benchmarks.kill` leave no named step of the sources out."""
+    named = (ROOT / "benchmarks" / "kill.py").read_text()
+    assert all(f'"{moment}"' in named for moment in MOMENTS - OF_CONVERSIONS)
+    assert len(MOMENTS) >= 8
 
 
 async def test_row_72_resuming_a_damaged_archive(small: Filled, path: Path, tmp_path: Path) -> None:

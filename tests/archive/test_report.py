@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from asyncruns.archive import Archive, verify, write_report
+from asyncruns import ConfigurationError
+from asyncruns.archive import Archive, convert, verify, write_report
 from asyncruns.archive._chart import _round_above
 from asyncruns.archive._figures import gather
 from asyncruns.archive._html import number, share, span
@@ -215,11 +216,24 @@ def test_large_archive_draws_some_and_any_by_name(path: Path, tmp_path: Path) ->
     archive.close()
     for start in range(0, 400, 100):
         archive_of_more(path, runs[start : start + 100], []).close()
-    page, reader = page_of(Archive.open(path), tmp_path / "report.html", runs=["run_17", "run_nowhere"])
+    page, reader = page_of(Archive.open(path), tmp_path / "report.html", runs=["run_17"])
     assert 'id="run-run_17"' in page
     assert 'id="run-run_399"' in page
     assert 'id="run-run_18"' not in page
     assert "For one of the other" in reader.text
+
+
+def test_what_cannot_be_drawn_is_refused(path: Path, tmp_path: Path) -> None:
+    """A run that is not in the archive, or a path in place of an archive, is an error, and no page is left."""
+    out = tmp_path / "report.html"
+    with archive_of(path, [run(1, id="run_1")]) as archive:
+        with pytest.raises(ConfigurationError, match="There is no run run_nowhere in "):
+            write_report(archive, out, runs=["run_1", "run_nowhere"])
+        with pytest.raises(TypeError, match=r"Archive\.open\(path\), not str"):
+            write_report(str(path), out)  # type: ignore[arg-type]  # the mistake in question
+        with pytest.raises(TypeError, match=r"Archive\.open\(path\), not str"):
+            convert(str(path), tmp_path / "runs.jsonl")  # type: ignore[arg-type]  # the mistake in question
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -423,3 +437,31 @@ async def test_page_opens_in_a_browser(small: Filled, path: Path, tmp_path: Path
     assert title is not None
     assert int(title[1]) <= 390
     assert title[2] == "10"
+
+
+async def test_page_can_be_read_by_everybody(small: Filled, path: Path, tmp_path: Path) -> None:
+    """Ten sections with headings, tables with captions, drawings that are told in words or say nothing of their own.
+
+    The page names its language, fits a phone, has colours for the dark and a form for paper, and may load nothing.
+    """
+    await small.export(path)
+    page, reader = page_of(Archive.open(path), tmp_path / "report.html")
+    assert page.startswith('<!doctype html><html lang="en">')
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert "content=\"default-src 'none'; style-src 'unsafe-inline'\"" in page
+    for rule in ("@media screen and (prefers-color-scheme: dark)", "@media print", "@media (max-width: "):
+        assert rule in page
+    headings = re.findall(r'<section id="(\w+)"[^>]*><h2[^>]*>([^<]+)</h2>', page)
+    assert [title for _, title in headings] == [
+        *("Coverage", "Runs by status", "Runs over time", "Durations", "Tokens", "Errors", "Tool use"),
+        *("Slowest runs", "Costliest runs", "Step by step"),
+    ]
+    assert page.count("<h1>") == 1
+    assert {f"#{id}" for id, _ in headings} <= set(reader.links)
+    drawings = re.findall(r"<svg([^>]*)>", page)
+    assert drawings
+    for told in drawings:
+        assert 'aria-hidden="true"' in told or re.search(r'role="img" aria-label="[^"]{20,}"', told)
+    tables = page.count("<table>")
+    assert tables >= 2
+    assert tables == len(re.findall(r"<table><caption>[^<]+</caption><thead><tr><th scope=\"col\"", page))

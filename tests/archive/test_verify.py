@@ -1,12 +1,17 @@
 """A verification walks the other way and says what is missing or different."""
 
+import asyncio
+import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncruns import ArchiveError, AuthenticationError, RetryPolicy, Session
+from asyncruns import ArchiveCorrupt, ArchiveError, AuthenticationError, RetryPolicy, Session
 from asyncruns.archive import Archive, export, verify
+from asyncruns.archive._records import PageWrite, Walk
+from asyncruns.archive._store import Store
 
 from .conftest import Filled
 
@@ -48,6 +53,22 @@ async def test_differences_are_named(emulator: Any, session: Session, path: Path
         assert {record.id: record.verified for record in archive.records()} == told
 
 
+async def test_damage_is_no_difference(small: Filled, path: Path) -> None:
+    """A row that is not what was archived is `ArchiveCorrupt`: no export would mend it."""
+    await small.export(path)
+    for table in ("runs", "steps"):
+        with sqlite3.connect(path) as db:
+            (before,) = db.execute(f"SELECT json FROM {table} WHERE rowid = 1").fetchone()  # noqa: S608
+            db.execute(f"UPDATE {table} SET json = replace(json, 'completed', 'Completed') WHERE rowid = 1")  # noqa: S608
+        db.close()
+        with pytest.raises(ArchiveCorrupt, match=f"an item of {table} does not match its checksum"):
+            await verify(small.session, path)
+        with sqlite3.connect(path) as db:
+            db.execute(f"UPDATE {table} SET json = ? WHERE rowid = 1", (before,))  # noqa: S608
+        db.close()
+    assert (await verify(small.session, path)).ok
+
+
 async def test_other_spelling_is_no_difference(server: Any, path: Path, open_session: Any) -> None:
     """The same value with other spaces and keys in another order is the same."""
     session = await open_session(server)
@@ -73,3 +94,57 @@ async def test_there_must_be_an_archive(session: Session, path: Path) -> None:
     with pytest.raises(ArchiveError, match="There is no archive"):
         await verify(session, path)
     assert not path.exists()
+
+
+async def test_messages_are_compared_if_they_were_brought(small: Filled, path: Path) -> None:
+    """An archive with messages has them verified as well; one without is not told that they are missing."""
+    await small.export(path)
+    assert (await verify(small.session, path)).items == len(small.runs) + len(small.steps)
+    brought = (await small.export(path, messages=True)).messages
+    assert (await verify(small.session, path)).items == len(small.runs) + len(small.steps) + brought
+    first = (await small.session.messages.list(small.threads[0], order="asc")).data[0]
+    await small.session.messages.modify(small.threads[0], first.id, metadata={"new": "yes"})
+    await small.session.messages.create(small.threads[0], role="user", content="new")
+    findings = await verify(small.session, path)
+    assert (findings.different, len(findings.missing)) == ([first.id], 1)
+
+
+async def test_steps_are_asked_for_as_the_export_did(small: Filled, path: Path) -> None:
+    """Steps brought with the text that file search found are compared with such steps, if that is said."""
+    include = ["step_details.tool_calls[*].file_search.results[*].content"]
+    await small.export(path, include=include)
+    assert (await verify(small.session, path, include=include)).ok  # type: ignore[arg-type]
+    assert (await verify(small.session, path)).different
+
+
+async def test_steps_that_differ_are_named(small: Filled, path: Path) -> None:
+    """A step that the archive has not, and one that is another now, are named as runs are."""
+    await small.export(path)
+    db = sqlite3.connect(path)
+    (gone,) = db.execute("DELETE FROM steps WHERE rowid = 1 RETURNING id").fetchone()
+    db.commit()
+    db.close()
+    with Store(path) as store:
+        (kept,) = [json.loads(small.steps[1])]
+        walk = Walk(thread_id=kept["thread_id"], kind="steps", run_id=kept["run_id"], position=1, state="done")
+        store.apply([PageWrite(walk=walk, items=[(kept["id"], b'{"id": "other"}')])])
+    findings = await verify(small.session, path)
+    assert (findings.missing, findings.different) == ([gone], [kept["id"]])
+    assert (await verify(small.session, path, steps=False)).ok
+
+
+async def test_threads_are_walked_at_the_same_time(small: Filled, path: Path) -> None:
+    """As many threads as asked for are under way at once."""
+    await small.export(path)
+    small.emulator.delay = 60
+    for concurrency in (2, 1):
+        small.emulator.requests.clear()
+        verifying = asyncio.create_task(verify(small.session, path, concurrency=concurrency))
+        async with asyncio.timeout(10):
+            while len(small.emulator.requests) < concurrency:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)
+        assert len(small.emulator.requests) == concurrency
+        verifying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await verifying

@@ -1,0 +1,61 @@
+"""What an export is to bring, and how."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import attrs
+
+from asyncruns import Include
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What an export is to bring, and how.
+
+    Attributes:
+        steps: Bring the steps of the runs.
+        messages: Bring the messages of the threads.
+        threads: Bring the threads themselves.
+        include: What steps are to hold beyond the usual: the text that file search found.
+        concurrency: Requests under way at the same time.
+        probe: Ask once more past the end of each listing, for servers that always say there is no more.
+        both_ends: Walk a listing that was never walked before from its oldest and its newest end at once, if it has
+            more than one page. Twice as fast for one long thread. Only for servers whose listings are whole newest
+            first, too, as the published ones are: what such a listing leaves out would be missing here.
+        allow_change: Whether the list of threads may differ from the one that the archive was begun with.
+        check_identity: Whether items of another thread than the one asked for are an error.
+    """
+
+    steps: bool = True
+    messages: bool = False
+    threads: bool = False
+    include: Sequence[Include] = ()
+    concurrency: int = attrs.field(default=16)
+    probe: bool = False
+    both_ends: bool = False
+    allow_change: bool = False
+    check_identity: bool = True
+
+    @concurrency.validator
+    def _check_concurrency(self, _: object, value: object) -> None:
+        check_concurrency(value)
+
+
+def check_concurrency(value: object) -> None:
+    """Raise `ValueError` unless *value* is how many requests there may be at a time."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"concurrency must be a whole number from 1 on, not {value!r}.")
+
+
+class OptionWords(TypedDict, total=False):
+    """The keywords of `export`; see `Options`."""
+
+    steps: bool
+    messages: bool
+    threads: bool
+    include: Sequence[Include]
+    concurrency: int
+    probe: bool
+    both_ends: bool
+    allow_change: bool
+    check_identity: bool
