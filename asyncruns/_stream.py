@@ -41,6 +41,8 @@ Redact = Callable[[AsyncRunsError], AsyncRunsError]
 
 _LINGER = 1.0
 """Seconds that a stream may take to say `done` after the run has come to rest."""
+_EVENTS_PER_TURN = 8
+"""Events of those that came together that are given before others get the loop."""
 
 
 class RunStream:
@@ -78,6 +80,7 @@ class RunStream:
         self._chunks: LiveBytes | None = None
         self._decoder = SSEDecoder()
         self._waiting: deque[ServerSentEvent] = deque()
+        self._given = 0
         self._ended = False
         self._failure: AsyncRunsError | None = None
         self._last_event: str | None = None
@@ -206,6 +209,9 @@ class RunStream:
 
     async def _arrived(self) -> str:
         """Have at least one event in `_waiting`, or say why none will come: `eof`, `idle` or `lost`."""
+        self._given += 1
+        if self._waiting and self._given % _EVENTS_PER_TURN == 0:
+            await asyncio.sleep(0)
         if self._waiting:
             return ""
         if self._chunks is None:

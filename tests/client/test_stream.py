@@ -256,6 +256,26 @@ class TestEvents:
         assert [event.name for event in rest[-2:]] == ["thread.run.completed", "done"]
         assert len(rest) == 4
 
+    async def test_a_burst_lets_others_in(self, open_stream):
+        """Hundreds of events that came in one piece are not read in one go: others get the loop between them."""
+        turns = 0
+
+        async def others():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        burst = b"".join(delta_event(str(number)) for number in range(400))
+        async with open_stream(live(run_event("queued") + burst + run_event("completed") + DONE)) as stream:
+            await anext(stream)
+            other, before = asyncio.create_task(others()), turns
+            given = [event async for event in stream]
+            other.cancel()
+        assert len(given) == 402
+        assert turns - before >= 400 // 8
+        assert stream.messages[0].text == "".join(map(str, range(400)))
+
     async def test_a_cancelled_wait_for_an_event_loses_nothing(self, session, emulator):
         """A stream may be asked for its next event with a timeout, again and again."""
         emulator.clock._follows_streams = False  # It waits for the test to turn the clock.
