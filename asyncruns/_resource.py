@@ -81,30 +81,29 @@ class Resource:
         Where the stream is gone, the run is read until *is_enough*.
         """
         request = Request(method="POST", target=target, body=encode({**body, "stream": True}))
-
-        async def open() -> LiveBytes:
-            try:
-                return await self._transport.stream(request, timeout=timeout)
-            except UnexpectedContentError:  # It says by itself that the run may have been created.
-                raise
-            except AsyncRunsError as error:
-                unknown = None if subject.run_id else creation_unknown(error, subject.thread_id)
-                if unknown is None:
-                    raise
-                raise unknown from error
-
-        async def settle(thread_id: str, run_id: str) -> Run:
-            return await self._waiter(thread_id, run_id).rest(Deadline(_SETTLE_SECONDS), is_enough)
-
         subject.is_checked = self._checks_identity
         return RunStream(
-            open,
-            settle,
+            partial(self._opened, request, timeout, subject),
+            partial(self._rested, is_enough),
             self._transport.redacted,
             subject=subject,
             idle_timeout=check_seconds("idle_timeout", idle_timeout),
             on_interrupt=on_interrupt,
         )
+
+    async def _opened(self, request: Request, timeout: float | None, subject: Subject) -> LiveBytes:
+        try:
+            return await self._transport.stream(request, timeout=timeout)
+        except UnexpectedContentError:  # It says by itself that the run may have been created.
+            raise
+        except AsyncRunsError as error:
+            unknown = None if subject.run_id else creation_unknown(error, subject.thread_id)
+            if unknown is None:
+                raise
+            raise unknown from error
+
+    async def _rested(self, is_enough: Callable[[Run], bool], thread_id: str, run_id: str) -> Run:
+        return await self._waiter(thread_id, run_id).rest(Deadline(_SETTLE_SECONDS), is_enough)
 
     def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
         request = _get_request(path(RUN, thread_id=thread_id, run_id=run_id))

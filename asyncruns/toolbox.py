@@ -96,10 +96,8 @@ class Toolbox:
         """Carry the calls of one required action out, concurrently, and return their outputs in the same order."""
         works = [self._begun(call) for call in calls]
         try:
-            await _finished({work.task for work in works})
-            return [
-                {"tool_call_id": call.id, "output": work.task.result()} for call, work in zip(calls, works, strict=True)
-            ]
+            await _finished({work.task for work in works if work.task is not None})
+            return [{"tool_call_id": call.id, "output": work.result()} for call, work in zip(calls, works, strict=True)]
         finally:
             await self._left(works)
 
@@ -119,7 +117,7 @@ class Toolbox:
         cancelled = set()
         for work in works:
             work.waiting -= 1
-            if not work.waiting and not work.is_done:
+            if not work.waiting and work.task is not None and not work.is_done:
                 work.task.cancel()
                 cancelled.add(work.task)
                 if self._known.get(work.key) is work:
@@ -157,16 +155,24 @@ class Toolbox:
 
 @attrs.define
 class _Work:
-    """A call under way or done, and how many wait for it."""
+    """A call under way or done, and how many wait for it. Thousands are kept once done, so they hold no task then."""
 
     key: _CallKey
-    task: asyncio.Task[str]
+    task: asyncio.Task[str] | None
     waiting: int = 0
+    output: str = ""
 
     @property
     def is_done(self) -> bool:
         """Whether there is an output."""
-        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+        task = self.task
+        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
+
+    def result(self) -> str:
+        """Return the output of a call that has ended, or raise the error that it ended with."""
+        if self.task is not None:
+            self.output, self.task = self.task.result(), None
+        return self.output
 
 
 async def _finished(tasks: set[asyncio.Task[str]]) -> None:
