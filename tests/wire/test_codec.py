@@ -691,6 +691,9 @@ HARD = {
 }
 
 
+_FAR_TOO_LONG = 20.0  # Seconds of CPU; some tenths are usual, and a square of the bytes would take hours.
+
+
 @pytest.mark.parametrize("name", HARD)
 def test_a_million_hard_bytes_take_little_time(name):
     """Reading costs time in proportion to the bytes, whatever they are; a reader with a square in it would not end."""
@@ -703,9 +706,9 @@ def test_a_million_hard_bytes_take_little_time(name):
         return time.process_time() - start
 
     for read in (lambda data: decode(data, Run), lambda data: decode_page(data, Run), split_page, check_told_once):
-        assert seconds(read) < 2
+        assert seconds(read) < _FAR_TOO_LONG
     for read in (decode_plain, is_cut_short, lambda data: peek_cursor(data, "last_id")):
-        assert seconds(read) < 1
+        assert seconds(read) < _FAR_TOO_LONG
 
 
 class TestSplitPage:
