@@ -210,11 +210,13 @@ def dribble(data: bytes, seconds: float, size: int = 1) -> Action:
     return act
 
 
-def flood(start: bytes, piece: bytes) -> Action:
-    """Send *start* and then *piece* for ever."""
+def flood(start: bytes, piece: bytes, *, before: tuple[bytes, int] = (b"", 0)) -> Action:
+    """Send *start*, then one piece so many times as *before* says, and then *piece* for ever."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.send(start)
+        for _ in range(before[1]):
+            await exchange.send(before[0])
         while True:
             await exchange.send(piece)
 
