@@ -112,7 +112,7 @@ def dates(a: date):
     c={"$ref": "#/$defs/Place", "default": {"city": "Oslo", "height": 0}},
     d={"type": "array", "items": INTEGER, "default": [1]},
     e={"type": "string", "format": "date", "default": "2026-01-31"},
-    f={"enum": [None, "x"], "default": None},
+    f={"anyOf": [{"enum": ["x"]}, NULL], "default": None},
 )
 def defaults(
     a: list[str] = ["x"],  # noqa: B006
@@ -120,7 +120,7 @@ def defaults(
     c: Place = Place("Oslo"),
     d: tuple[int, ...] = (1,),
     e: date = date(2026, 1, 31),
-    f: Literal["x", None] = None,
+    f: Literal["x"] | None = None,
 ):
     """Take nothing in particular."""
 
