@@ -1,13 +1,15 @@
 """What of an item a walk needs to know, and whether it can still change."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from asyncruns import TERMINAL_STATUSES, DecodeError, IdentityMismatchError, SchemaError
 from asyncruns.archive._records import Walk
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Facts(msgspec.Struct, gc=False):
@@ -41,6 +43,21 @@ def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
     except msgspec.DecodeError as error:
         raise SchemaError(f"An item of the listing has another shape: {error}", path="$.data") from None
     return found
+
+
+def reader_of(struct: type[T]) -> Callable[[bytes], T]:
+    """Return what reads an item as *struct*: all of it, or the facts beside a number that nothing can hold."""
+    decode = msgspec.json.Decoder(struct).decode
+    names = [name for name in Facts.__struct_fields__ if name in struct.__struct_fields__]
+
+    def read(blob: bytes) -> T:
+        try:
+            return decode(blob)
+        except (msgspec.DecodeError, RecursionError):
+            (facts,) = facts_of([blob])
+            return struct(**{name: getattr(facts, name) for name in names})
+
+    return read
 
 
 def _check_depth(blob: bytes) -> None:

@@ -4,7 +4,7 @@ import heapq
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 
 from asyncruns import TERMINAL_STATUSES
 from asyncruns.archive._archive import Archive, ThreadRecord
-from asyncruns.archive._facts import facts_of
+from asyncruns.archive._facts import reader_of
 
 MOST_SHOWN = 10
 """Runs in the lists of the slowest and the costliest."""
@@ -136,17 +136,8 @@ class Figures:
 
 
 _MOST_LISTED = 50
-_decode_run = msgspec.json.Decoder(RunRow).decode
+read_run = reader_of(RunRow)
 _read_step = msgspec.json.Decoder(_StepRow).decode
-
-
-def read_run(blob: bytes) -> RunRow:
-    """Return what of a run can be read: all that is looked at, or, beside a number that nothing can hold, the facts."""
-    try:
-        return _decode_run(blob)
-    except (msgspec.DecodeError, RecursionError):
-        (facts,) = facts_of([blob])
-        return RunRow(id=facts.id, thread_id=facts.thread_id, status=facts.status, created_at=facts.created_at)
 
 
 def gather(archive: Archive) -> Figures:
@@ -187,6 +178,16 @@ def count_of(holder: object, name: str) -> int:
 def day_of(seconds: float) -> str:
     """Return the date of a moment, in UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+
+
+def tool_calls(details: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the type of each tool call in a step's details, and what it holds under that name."""
+    calls = details.get("tool_calls") if isinstance(details, dict) else None
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict):
+            kind = word(call.get("type"))
+            inner = call.get(kind)
+            yield kind, inner if isinstance(inner, dict) else {}
 
 
 def _add_threads(figures: Figures, records: Iterable[ThreadRecord]) -> None:
@@ -242,11 +243,6 @@ def _keep(heap: list[tuple[float, int, RunRow]], entry: tuple[float, int, RunRow
 
 
 def _add_tools(figures: Figures, step: _StepRow) -> None:
-    details = step.step_details
-    calls = details.get("tool_calls") if isinstance(details, dict) else None
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict):
-            kind = word(call.get("type"))
-            inner = call.get(kind)
-            name = inner.get("name") if isinstance(inner, dict) else None
-            figures.tools[f"{kind}: {name}" if isinstance(name, str) else kind] += 1
+    for kind, inner in tool_calls(step.step_details):
+        name = inner.get("name")
+        figures.tools[f"{kind}: {name}" if isinstance(name, str) else kind] += 1

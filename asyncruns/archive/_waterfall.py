@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from asyncruns.archive._facts import facts_of
-from asyncruns.archive._figures import RunRow, moment, word
+from asyncruns.archive._facts import reader_of
+from asyncruns.archive._figures import RunRow, moment, tool_calls, word
 from asyncruns.archive._html import kind_of_status, span, text
 
 
@@ -31,27 +31,10 @@ class StepSpan(msgspec.Struct, gc=False):
     @property
     def calls(self) -> list[tuple[str, str]]:
         """Type and name of its tool calls."""
-        calls = self.step_details.get("tool_calls") if isinstance(self.step_details, dict) else None
-        found = []
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, dict):
-                kind = word(call.get("type"))
-                inner = call.get(kind)
-                name = inner.get("name", kind) if isinstance(inner, dict) else kind
-                found.append((kind, word(name)))
-        return found
+        return [(kind, word(inner.get("name", kind))) for kind, inner in tool_calls(self.step_details)]
 
 
-_decode_step = msgspec.json.Decoder(StepSpan).decode
-
-
-def _read_step(blob: bytes) -> StepSpan:
-    """Return what of a step can be read: all that is drawn, or, beside a number that nothing can hold, the facts."""
-    try:
-        return _decode_step(blob)
-    except (msgspec.DecodeError, RecursionError):
-        (facts,) = facts_of([blob])
-        return StepSpan(id=facts.id, status=facts.status, created_at=facts.created_at)
+_read_step = reader_of(StepSpan)
 
 
 def waterfall(run: RunRow, blobs: Iterable[bytes]) -> str:
