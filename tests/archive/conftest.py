@@ -1,5 +1,6 @@
 """What the tests of the archive share: a filled server, what it holds, and an archive of it."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -26,6 +27,17 @@ class Filled:
     async def export(self, path: Path, **options: Any) -> Progress:
         """Export all threads."""
         return await export(self.session, path, self.threads, **options)
+
+    async def interrupted_export(self, path: Path) -> None:
+        """Export until sixty requests were made, and cancel that."""
+        self.emulator.delay = 0.002
+        exporting = asyncio.create_task(self.export(path, concurrency=4))
+        while len(self.emulator.requests) < 60:
+            await asyncio.sleep(0.001)
+        exporting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await exporting
+        self.emulator.delay = 0
 
 
 async def everything(session: Session, threads: list[str]) -> tuple[list[bytes], list[bytes]]:

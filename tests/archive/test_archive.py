@@ -1,6 +1,5 @@
 """An archive is read offline, as objects or as bytes, and a file that is none is refused."""
 
-import asyncio
 import json
 import os
 import socket
@@ -289,14 +288,7 @@ async def test_changed_positions_are_noticed(small: Filled, path: Path, change: 
 
 async def test_changed_position_does_not_lose_steps(filled: Filled, path: Path) -> None:
     """An export is not gone on with where runs have another position: the steps of some would be left out."""
-    filled.emulator.delay = 0.002
-    exporting = asyncio.create_task(filled.export(path, concurrency=4))
-    while len(filled.emulator.requests) < 60:
-        await asyncio.sleep(0.001)
-    exporting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await exporting
-    filled.emulator.delay = 0
+    await filled.interrupted_export(path)
     db = sqlite3.connect(path)
     db.execute("UPDATE runs SET position = position + 100000 WHERE position < 50")
     db.commit()

@@ -491,17 +491,10 @@ async def test_getting_on_renews_the_patience(server: Any, path: Path, open_sess
 
 async def test_cancelled_export_keeps_what_came(filled: Filled, path: Path) -> None:
     """Cancelling leaves a whole archive behind, and the next export goes on with it."""
-    filled.emulator.delay = 0.002
-    exporting = asyncio.create_task(filled.export(path, concurrency=4))
-    while len(filled.emulator.requests) < 60:
-        await asyncio.sleep(0.001)
-    exporting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await exporting
+    await filled.interrupted_export(path)
     assert not path.with_name("runs.db-wal").exists()
     kept = rows(path)
     assert 0 < len(kept[1]) < len(filled.steps)
-    filled.emulator.delay = 0
     await filled.export(path)
     assert rows(path) == (sorted(filled.runs), sorted(filled.steps))
 

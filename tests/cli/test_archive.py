@@ -216,16 +216,22 @@ async def test_ids_from_stdin(process: StartCommand, emulator: Emulator, ids: Pa
     assert b"2 of 2 threads complete" in out
 
 
+async def begun_export(process: StartCommand, emulator: Emulator, folder: Path) -> asyncio.subprocess.Process:
+    """Start a slow export, and return it after its thirtieth request."""
+    emulator.fill(threads=3, runs_per_thread=100)
+    emulator.delay = 0.02
+    child = await process("export", str(folder / "a.db"), "--json", on=emulator)
+    while emulator.request_count < 30:
+        await asyncio.sleep(0.01)
+    return child
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_row_74_signals(
     process: StartCommand, emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """A signal ends an export in less than five seconds with its exit code; the next one completes the archive."""
-    emulator.fill(threads=3, runs_per_thread=100)
-    emulator.delay = 0.02
-    child = await process("export", str(tmp_path / "a.db"), "--json", on=emulator)
-    while emulator.request_count < 30:
-        await asyncio.sleep(0.01)
+    child = await begun_export(process, emulator, tmp_path)
     child.send_signal(number)
     _, err = await asyncio.wait_for(child.communicate(), 5)
     assert (child.returncode, err.count(b"\n")) == (code, 1)
@@ -242,11 +248,7 @@ async def test_row_74_second_signal(
     process: StartCommand, emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """The first signal waits for what is being written, here for another program's lock; the second ends at once."""
-    emulator.fill(threads=3, runs_per_thread=100)
-    emulator.delay = 0.02
-    child = await process("export", str(tmp_path / "a.db"), "--json", on=emulator)
-    while emulator.request_count < 30:
-        await asyncio.sleep(0.01)
+    child = await begun_export(process, emulator, tmp_path)
     other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     requests = -1

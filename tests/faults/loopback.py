@@ -2,10 +2,11 @@
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class LoopbackServer:
+class LoopbackServer(ABC):
     """Listens on a free port of 127.0.0.1; each connection is a task, and the end of the server cancels them.
 
     Attributes:
@@ -41,9 +42,9 @@ class LoopbackServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, and end it; a client that leaves and the server's end are no errors."""
-        raise NotImplementedError
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
