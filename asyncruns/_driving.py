@@ -1,12 +1,12 @@
 """Drive a run through its required actions: carry its tool calls out, submit the outputs, wait, and again."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import attrs
 
+from asyncruns._cutoff import Cutoff
 from asyncruns._once import is_ambiguous
 from asyncruns._run_states import asked, is_past, rests
 from asyncruns._stream import RunStream
@@ -30,6 +30,18 @@ class ToolCaller(Protocol):
         ...
 
 
+class Submitter(Protocol):
+    """What `drive` needs of the API; `Runs` is one."""
+
+    async def submit_tool_outputs(self, thread_id: str, run_id: str, *, tool_outputs: Sequence[ToolOutput]) -> Run:
+        """Submit the outputs."""
+        ...
+
+    def stream_tool_outputs(self, thread_id: str, run_id: str, *, tool_outputs: Sequence[ToolOutput]) -> RunStream:
+        """Return a stream that submits them, when entered."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class Driver:
     """How to drive one run.
@@ -37,15 +49,13 @@ class Driver:
     Attributes:
         waiter: Waits for the run.
         tools: Carries its tool calls out.
-        submit: Submits their outputs.
-        stream: Makes a stream that submits them, when entered.
-        on_event: Called with each event of such a stream. None: no stream is wanted.
+        runs: Submits their outputs.
+        on_event: Called with each event of a stream that submits them. None: no stream is wanted.
     """
 
     waiter: Waiter
     tools: ToolCaller
-    submit: Callable[[Sequence[ToolOutput]], Awaitable[object]]
-    stream: Callable[[Sequence[ToolOutput]], RunStream]
+    runs: Submitter
     on_event: Callable[[StreamEvent], object] | None
 
     async def drive(self, deadline: Deadline) -> Run:
@@ -57,13 +67,10 @@ class Driver:
         """
         run = await self.waiter.rest(deadline, rests)
         while calls := asked(run):
-            try:
-                async with asyncio.timeout(deadline.left()) as scope:
-                    refusal = await self._answered(await self.tools.outputs(calls))
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise self.waiter.too_late(deadline, run) from None
+            with Cutoff(deadline.when) as cutoff:
+                refusal = await self._answered(await self.tools.outputs(calls))
+            if cutoff.is_over:
+                raise self.waiter.too_late(deadline, run)
             if refusal is None:
                 run = await self.waiter.rest(deadline, is_past(calls), run)
             else:  # It may have expired meanwhile, or another worker may have answered it.
@@ -76,22 +83,23 @@ class Driver:
         """Submit *outputs*, and give `on_event` what a stream tells of the run then; return the server's refusal."""
         try:
             if self.on_event is None or not await self._streamed(outputs, self.on_event):
-                await self.submit(outputs)
+                await self.runs.submit_tool_outputs(self.waiter.thread_id, self.waiter.run_id, tool_outputs=outputs)
         except BadRequestError as refusal:
             return refusal
         return None
 
     async def _streamed(self, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], object]) -> bool:
         """Submit *outputs* with a stream; False where none began, and nobody knows whether they arrived."""
-        async with AsyncExitStack() as stack:
-            stream = self.stream(outputs)
-            try:
-                await stack.enter_async_context(stream)
-            except AsyncRunsError as error:
-                if is_ambiguous(error):
-                    return False
+        has_begun = False
+        try:
+            async with self.runs.stream_tool_outputs(
+                self.waiter.thread_id, self.waiter.run_id, tool_outputs=outputs
+            ) as stream:
+                has_begun = True
+                with suppress(StreamInterrupted, StreamServerError, ProtocolError):  # Reading the run tells the rest.
+                    async for event in stream:
+                        on_event(event)
+        except AsyncRunsError as error:
+            if has_begun or not is_ambiguous(error):
                 raise
-            with suppress(StreamInterrupted, StreamServerError, ProtocolError):  # Reading the run tells the rest.
-                async for event in stream:
-                    on_event(event)
-        return True
+        return has_begun

@@ -10,7 +10,7 @@ from asyncruns._arguments import check_count, check_limit, check_order
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import Answer, Request, check_cursor, check_identity, check_seconds, path, with_query
+from asyncruns._protocol import Answer, Request, check_cursor, check_id, check_identity, check_seconds, path, with_query
 from asyncruns._run_states import rests
 from asyncruns._snapshots import Subject
 from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
@@ -106,20 +106,19 @@ class Resource:
         return await self._waiter(thread_id, run_id).rest(Deadline(_SETTLE_SECONDS), is_enough)
 
     def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
-        request = _get_request(path(RUN, thread_id=thread_id, run_id=run_id))
         return Waiter(
-            run_id=run_id,
-            read=partial(self._reread, request, thread_id, run_id),
+            thread_id=check_id("thread_id", thread_id),
+            run_id=check_id("run_id", run_id),
+            read=self._reread,
             interval=None if poll_interval is None else check_seconds("poll_interval", poll_interval),
             longest_read=self._transport.timeout,
             sleep=self._transport.sleep,
             random=self._transport.random,
         )
 
-    async def _reread(
-        self, request: Request, thread_id: str, run_id: str, seconds: float
-    ) -> tuple[Run, Mapping[str, str]]:
-        answer = await self._transport.send(request, timeout=seconds)
+    async def _reread(self, thread_id: str, run_id: str, seconds: float) -> tuple[Run, Mapping[str, str]]:
+        target = path(RUN, thread_id=thread_id, run_id=run_id)
+        answer = await self._transport.send(_get_request(target), timeout=seconds)
         return self._read(answer, Run, thread_id=thread_id, id=run_id), answer.headers
 
     def _read(self, answer: Answer, model: type[T], **expected: str | None) -> T:

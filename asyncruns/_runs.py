@@ -324,14 +324,7 @@ class Runs(Resource):
         waiter, deadline = self._waiter(thread_id, run_id, poll_interval), Deadline(check_seconds("timeout", timeout))
         if not hasattr(tools, "outputs"):
             raise TypeError(f"tools must be a Toolbox, or have its outputs(), not {type(tools).__name__}")
-        driver = Driver(
-            waiter=waiter,
-            tools=tools,
-            submit=lambda outputs: self.submit_tool_outputs(thread_id, run_id, tool_outputs=outputs),
-            stream=lambda outputs: self.stream_tool_outputs(thread_id, run_id, tool_outputs=outputs),
-            on_event=on_event,
-        )
-        return await driver.drive(deadline)
+        return await Driver(waiter=waiter, tools=tools, runs=self, on_event=on_event).drive(deadline)
 
     async def _cancelled(self, thread_id: str, run_id: str) -> Run:
         """Ask the run to stop; return it as it then is, also if it ended meanwhile."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Literal, Protocol, Self
 
 from asyncruns import models as m
+from asyncruns._cutoff import Cutoff
 from asyncruns._events import decode_event
 from asyncruns._run_states import rests
 from asyncruns._snapshots import Snapshots, Subject
@@ -216,17 +217,17 @@ class RunStream:
             return ""
         if self._chunks is None:
             raise ConfigurationError("The stream is not open: use it inside 'async with ... as stream:'.")
-        try:
-            async with asyncio.timeout(min(_LINGER, self._idle_timeout) if self._rests else self._idle_timeout):
+        patience = min(_LINGER, self._idle_timeout) if self._rests else self._idle_timeout
+        with Cutoff(asyncio.get_running_loop().time() + patience):
+            try:
                 async for chunk in self._chunks:
                     self._waiting.extend(self._decoder.feed(chunk))
                     if self._waiting:
                         return ""
-        except TimeoutError:
-            return "idle"
-        except TransportError:
-            return "lost"
-        return "eof"
+            except TransportError:
+                return "lost"
+            return "eof"
+        return "idle"
 
     def _interrupted(self, reason: str) -> StreamInterrupted:
         run_id = self._subject.run_id

@@ -171,6 +171,8 @@ class Transport:
         credentials, may_renew = self._settings.credentials, self._settings.credentials.renewable
         while True:
             secret = await credentials.current(self.now())
+            # A slot comes before the work: of ten thousand calls at once, all but a few wait here, and hold little.
+            await self._slots.acquire()
             call.attempts, call.headers = call.attempts + 1, {}
             outcome = await self._attempt(request, secret, call)
             self._note_limits(outcome, call)
@@ -209,8 +211,7 @@ class Transport:
             self._settings.rate_limit.note(status, call.headers, self.now())
 
     async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | LiveAnswer | Failure":
-        # A slot comes before the work: of ten thousand calls at once, all but a few wait here, where it costs little.
-        await self._slots.acquire()
+        """Ask once, in a slot that was taken; it is freed at the end, or by the live answer when it is closed."""
         response, free = None, self._slots.release
         try:
             response = await self._ask(request, secret, _ACCEPT[call.live])

@@ -25,8 +25,8 @@ logger = logging.getLogger("asyncruns")
 _FIRST_POLL = 0.5
 _KNOWN = frozenset(RunStatus)
 
-Read = Callable[[float], Awaitable[tuple[Run, Mapping[str, str]]]]
-"""Reads the run within so many seconds; gives it with the answer's headers."""
+Read = Callable[[str, str, float], Awaitable[tuple[Run, Mapping[str, str]]]]
+"""Reads the run of these ids, its thread's and its own, within so many seconds; gives it with the answer's headers."""
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -36,17 +36,17 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + seconds
+        self.when = self._loop.time() + seconds
         self.seconds = seconds
 
     def left(self, share: float = 1.0) -> float:
         """Return the seconds left, or a share of them; at least a millisecond, so that they can be a timeout."""
-        return max(0.001, (self._end - self._loop.time()) * share)
+        return max(0.001, (self.when - self._loop.time()) * share)
 
     @property
     def is_over(self) -> bool:
         """Whether the moment has come."""
-        return self._loop.time() >= self._end
+        return self._loop.time() >= self.when
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +71,8 @@ class Waiter:
     """How to wait for one run.
 
     Attributes:
-        run_id: Names the run in errors.
+        thread_id: The run's thread.
+        run_id: The run.
         read: Reads it.
         interval: Seconds between two reads. None: what the server asks for, else growing.
         longest_read: Seconds for one read at most.
@@ -79,6 +80,7 @@ class Waiter:
         random: Gives a number from 0 up to 1.
     """
 
+    thread_id: str
     run_id: str
     read: Read
     interval: float | None
@@ -100,7 +102,7 @@ class Waiter:
         interval = _FIRST_POLL / 1.5
         while not deadline.is_over:
             try:
-                found, headers = await self.read(min(deadline.left(), self.longest_read))
+                found, headers = await self.read(self.thread_id, self.run_id, min(deadline.left(), self.longest_read))
             except AsyncRunsError as error:
                 if deadline.is_over and isinstance(error, DeadlineExceeded):
                     break
