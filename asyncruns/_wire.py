@@ -113,7 +113,7 @@ def _compile(
             value = "value"
         if name in shared:
             names[f"shared_{name}"] = _Shared(field.type)
-            source = f"shared_{name}({value})"
+            source = f"shared_{name}[bytes({value})]"
         else:
             source, null = _source(field.type, value), _null(field)
             if source != value or null != "None":
@@ -148,34 +148,23 @@ def _source(hint: Any, value: str) -> str:
     return f"{value}.made()" if is_struct else value
 
 
-class _Shared:
-    """Reads equal bytes once and gives the same object for them; what it keeps is bounded in bytes."""
+class _Shared(dict[bytes, Any]):
+    """What bytes mean: read once, and the same object for equal ones; what is kept is bounded in bytes."""
 
     def __init__(self, hint: Any) -> None:
         self._structure = structurer(hint)
         self._decode = msgspec.json.Decoder(_wire(hint)).decode if get_origin(hint) is tuple else None
         self._null = () if get_origin(hint) is tuple else None
-        self._known: dict[bytes, Any] = {}
         self._size = 0
-        self._last: tuple[bytes, Any] = b"null", self._null
 
-    def __call__(self, raw: Raw) -> Any:
-        key = bytes(raw)
-        last, value = self._last
-        if key == last:  # the run before had the same: spares hashing the bytes
-            return value
-        if key not in self._known:
-            self._learn(key)
-        self._last = key, self._known[key]
-        return self._last[1]
-
-    def _learn(self, key: bytes) -> None:
+    def __missing__(self, key: bytes) -> Any:
         value = self._null if key == b"null" else self._value(key)
         if self._size + len(key) > _SHARED_BYTES:
-            self._known.clear()
+            self.clear()
             self._size = 0
-        self._known[key] = value
+        self[key] = value
         self._size += len(key)
+        return value
 
     def _value(self, key: bytes) -> Any:
         if self._decode is not None:

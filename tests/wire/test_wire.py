@@ -61,6 +61,6 @@ def test_what_is_kept_is_bounded():
     size = _SHARED_BYTES // 3
     texts = [json.dumps([{"type": "function", "function": {"name": letter * size}}]).encode() for letter in "abcd"]
     for text, letter in zip(texts * 2, "abcd" * 2, strict=True):
-        assert shared(text) == (FunctionTool(name=letter * size),)
-        assert sum(map(len, shared._known)) <= _SHARED_BYTES
-    assert shared(texts[3]) is shared(texts[3])
+        assert shared[text] == (FunctionTool(name=letter * size),)
+        assert sum(map(len, shared)) <= _SHARED_BYTES
+    assert shared[texts[3]] is shared[texts[3]]
