@@ -42,12 +42,16 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
 
 
-def check_length(response: aiohttp.ClientResponse) -> None:
-    """Refuse an answer of two lengths; aiohttp's parser in Python would choose one."""
-    if len(set(response.headers.getall("content-length", ()))) > 1:  # pragma: no cover  # the parser in C refuses first
+def declared_length(response: aiohttp.ClientResponse) -> int | None:
+    """Return how many bytes the answer says that it has; refuse it if it says two, of which aiohttp may choose one."""
+    lengths = response.headers.getall("content-length", ())
+    if (
+        len(lengths) > 1 and len(set(lengths)) > 1
+    ):  # pragma: no cover  # aiohttp's parser in C refuses first, the one in Python does not
         if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already
             response._protocol.close()  # noqa: SLF001
         raise ProtocolError("The answer is not valid HTTP: it has two lengths.")
+    return int(lengths[0]) if lengths else None
 
 
 class _LostError(aiohttp.ClientError):
@@ -55,7 +59,7 @@ class _LostError(aiohttp.ClientError):
 
 
 async def sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a GET by itself, so that attempts are counted in one place."""
+    """Keep a session of the caller's from repeating a GET by itself, so that attempts are counted in one place."""
     try:
         return await handler(request)
     except _TLS_ERRORS + _CONNECT_ERRORS:
@@ -79,8 +83,8 @@ def failure(error: Exception, request: Request) -> Failure:
         return Failure(error=broken, began=True, transient=False)
     if isinstance(error, aiohttp.InvalidURL | ValueError):
         return Failure(error=ProtocolError(f"{where}: {_name(error)}."), began=False, transient=False)
-    is_lost = isinstance(error, _LostError)
-    told = str(error) if is_lost else _name(error)
+    is_lost = isinstance(error, (_LostError, *_LOST))
+    told = str(error) if isinstance(error, _LostError) else _name(error)
     lost = ConnectionLost(f"{where}: the connection ended before the answer came ({told}).")
     return Failure(error=lost, began=True, transient=True, at_once=is_lost)
 

@@ -8,7 +8,6 @@ for an integer) cattrs structures the plain JSON.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -40,25 +39,24 @@ def decode(data: bytes, model: type[T]) -> T:
         SchemaError: It is JSON of another shape; `path` says where.
         ProtocolError: It is an error object.
     """
-    return _reader(model).one(_without_bom(data))
+    made: T = _READERS[model].one(_without_bom(data))
+    return made
 
 
-def check_told_once(data: bytes) -> None:
-    """Raise `DecodeError` if the one object in *data* says twice which it is, or whose.
+def check_told_once(data: bytes, model: type) -> None:
+    """Raise `DecodeError` if the one *model* in *data* says twice which it is, or whose.
 
     Readers of JSON differ about which of two equal keys counts. For all other fields, and within pages, it is
     the last. Keys written with escapes are not looked for.
     """
-    if data.count(b'"id"') > 1 or data.count(b'"thread_id"') > 1 or data.count(b'"run_id"') > 1:
-        keys = _keys(_without_bom(data))
-        twice = [key for key in ("id", "thread_id", "run_id") if keys.count(key) > 1]
-        if twice:
-            raise DecodeError(f"The answer tells its {twice[0]} twice.")
+    for key in _READERS[model].identity:
+        if data.count(key) > 1 and _keys(_without_bom(data)).count(key[1:-1].decode()) > 1:
+            raise DecodeError(f"The answer tells its {key[1:-1].decode()} twice.")
 
 
 def decode_page(data: bytes, model: type[T]) -> Page[T]:
     """Read one page of a listing. Raises as `decode`."""
-    return _reader(model).page(_without_bom(data))
+    return _READERS[model].page(_without_bom(data))
 
 
 def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
@@ -137,10 +135,15 @@ def encode(body: Mapping[str, object]) -> bytes:
 
 
 class _Reader(Generic[T]):
-    """Reads one model, by the quickest way that its bytes allow; what that needs is made once."""
+    """Reads one model, by the quickest way that its bytes allow; what that needs is made once.
+
+    Attributes:
+        identity: The keys that say which object it is, and whose, as they are written.
+    """
 
     def __init__(self, model: type[T]) -> None:
         names = {field.name for field in attrs.fields(cast("Any", model))} - {"extra"}
+        self.identity = [f'"{name}"'.encode() for name in ("id", "thread_id", "run_id") if name in names]
         self._model = model
         self._known = names | RENAMED.get(model, {}).keys() | {"object", *INNER.get(model, ())[:1]}
         self._learn(frozenset())
@@ -148,9 +151,11 @@ class _Reader(Generic[T]):
     def one(self, data: bytes) -> T:
         while True:
             try:
-                return cast("T", self._one.decode(data).made())
+                made: T = self._one.decode(data).made()
             except _REFUSED:
                 pass  # What is raised below must not have a half-made object hanging on it.
+            else:
+                return made
             if not self._has_learned(_FIELDS, data):
                 return self._structure(_plain(data), "$")
 
@@ -205,13 +210,14 @@ class _Reader(Generic[T]):
         return made
 
 
-def _reader(model: type[T]) -> _Reader[T]:
-    return cast("_Reader[T]", _cached_reader(cast("Any", model)))
+class _Readers(dict[type, _Reader[Any]]):
+    """A reader for each model, made when it is first asked for."""
+
+    def __missing__(self, model: type) -> _Reader[Any]:
+        return self.setdefault(model, _Reader(model))
 
 
-@cache
-def _cached_reader(model: Any) -> _Reader[Any]:
-    return _Reader(model)
+_READERS = _Readers()
 
 
 def _page_struct(item: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
-import attrs
+import msgspec
 from yarl import URL
 
 from asyncruns import errors
@@ -44,8 +44,7 @@ _PREVIEW = 200
 Redact = Callable[[str], str]
 
 
-@attrs.frozen(kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request, ready to be sent as often as the pacing allows.
 
     Attributes:
@@ -61,13 +60,15 @@ class Request:
     repeatable: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A complete response. Header names are matched without regard to case."""
 
     status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Answer(status={self.status})"  # The rest is the server's, which may echo the key.
 
 
 def check_id(name: str, value: object) -> str:
@@ -104,7 +105,7 @@ def path(template: str, **ids: object) -> str:
     """Fill *template* (`/threads/{thread_id}/runs`) with ids, each checked by `check_id`."""
     for name, value in ids.items():
         check_id(name, value)
-    return template.format(**ids)
+    return template.format_map(ids)
 
 
 def with_query(target: str, query: Iterable[tuple[str, str]]) -> str:
@@ -167,7 +168,10 @@ def judge(answer: Answer, *, now: float, redact: Redact) -> AsyncRunsError | Non
 
 def looks_like_json(answer: Answer) -> bool:
     """Whether the content type says JSON; some proxies send JSON as text/plain."""
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    told = answer.headers.get("content-type", "")
+    if told == "application/json":
+        return True
+    kind = told.partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
 
 
@@ -176,7 +180,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
 
 
-def check_identity(model: object, **expected: str | None) -> None:
+def check_identity(model: object, expected: Mapping[str, str | None]) -> None:
     """Raise `IdentityMismatchError` unless every attribute of *model* named is as *expected* (None: not checked)."""
     for name, value in expected.items():
         if value is not None and (got := getattr(model, name)) != value:

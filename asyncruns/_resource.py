@@ -124,9 +124,9 @@ class Resource:
     def _read(self, answer: Answer, model: type[T], **expected: str | None) -> T:
         try:
             made = decode(answer.body, model)
-            check_told_once(answer.body)
+            check_told_once(answer.body, model)
             if self._checks_identity:
-                check_identity(made, **expected)
+                check_identity(made, expected)
         except ProtocolError as error:
             raise self._transport.redacted(error) from None
         return made
@@ -182,7 +182,7 @@ def _read_page(model: type[T], expected: Mapping[str, str | None], data: bytes) 
     for name, value in expected.items():
         for item in page.data:
             if getattr(item, name) != value:
-                check_identity(item, **{name: value})
+                check_identity(item, {name: value})
     return page, [item.id for item in page.data]  # type: ignore[attr-defined]
 
 

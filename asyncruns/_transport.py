@@ -13,7 +13,8 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from asyncruns._aiohttp import BROKEN, Connector, LiveAnswer, check_length, failure, is_live, sent_once
+from asyncruns._aiohttp import BROKEN, Connector, LiveAnswer, declared_length, failure, is_live, sent_once
+from asyncruns._body import read_body
 from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
 from asyncruns._cutoff import Cutoff
@@ -21,15 +22,12 @@ from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, ne
 from asyncruns._protocol import Answer, Request, check_seconds, judge, looks_like_json, request_id
 from asyncruns._rate_limit import RateLimit
 from asyncruns._secret import Secret
-from asyncruns._unpack import ENCODINGS, Unpacker
 from asyncruns.errors import (
     AsyncRunsError,
     AuthenticationError,
     ConfigurationError,
     DeadlineExceeded,
     DecodeError,
-    ProtocolError,
-    ResponseTooLargeError,
     StatusError,
     TransportError,
     TruncatedBodyError,
@@ -39,11 +37,7 @@ from asyncruns.errors import (
 logger = logging.getLogger("asyncruns")
 ErrorT = TypeVar("ErrorT", bound=AsyncRunsError)
 
-MAX_ERROR_BYTES = 2**20
-"""Decoded bytes of an error's body that are read at most."""
-
-_ACCEPT: tuple[dict[str, str], dict[str, str]] = ({}, {"Accept": "text/event-stream"})
-_JSON_BODY: tuple[dict[str, str], dict[str, str]] = ({}, {"Content-Type": "application/json"})
+_NO_HEADERS: Mapping[str, str] = {}
 _READ_BYTES = 2**18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 
@@ -80,6 +74,7 @@ class Transport:
         self._settings = settings
         self._quota = RetryQuota()
         self._http: aiohttp.ClientSession | None = None
+        self._middlewares: Sequence[aiohttp.ClientMiddlewareType] = ()
         self._has_ended = False
         self._live: WeakSet[LiveAnswer] = WeakSet()
         self._slots = asyncio.Semaphore(settings.max_connections)
@@ -95,7 +90,11 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        self._http = settings.http or aiohttp.ClientSession(
+        if settings.http is not None:
+            self._http = settings.http
+            self._middlewares = (*settings.http._middlewares, sent_once)  # noqa: SLF001  # ours comes on top
+            return self
+        self._http = aiohttp.ClientSession(
             connector=Connector(limit=settings.max_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BYTES,
@@ -103,6 +102,7 @@ class Transport:
             trace_configs=list(settings.trace_configs),
             trust_env=False,
         )
+        self._http._retry_connection = False  # noqa: SLF001  # aiohttp's own switch, which its test client uses
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -148,10 +148,17 @@ class Transport:
     async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
         await self._take_turn()
-        deadline = asyncio.get_running_loop().time() + seconds
-        call = _Call(live=live)
-        with Cutoff(deadline):
-            return await self._attempts(request, deadline, call)
+        call = _Call(request, live=live, deadline=asyncio.get_running_loop().time() + seconds)
+        with Cutoff(call.deadline):
+            while True:
+                secret = await self._settings.credentials.current(self.now())
+                # A slot comes before the work: of ten thousand calls at once, all but a few wait here, and hold little.
+                await self._slots.acquire()
+                outcome = await self._attempt(call, secret)
+                if not isinstance(outcome, Failure):
+                    self._quota.give_back(call.attempts - 1)
+                    return outcome
+                await self._before_next(call, outcome, secret)
         raise DeadlineExceeded(
             f"{request.method} {request.target} had no complete answer in {seconds:g} seconds.",
             attempts=call.attempts,
@@ -166,62 +173,49 @@ class Transport:
         error.args = (error.message,)
         return error.with_traceback(None)
 
-    async def _attempts(self, request: Request, deadline: float, call: "_Call") -> "Answer | LiveAnswer":
-        loop = asyncio.get_running_loop()
-        credentials, may_renew = self._settings.credentials, self._settings.credentials.renewable
-        while True:
-            secret = await credentials.current(self.now())
-            # A slot comes before the work: of ten thousand calls at once, all but a few wait here, and hold little.
-            await self._slots.acquire()
-            call.attempts, call.headers = call.attempts + 1, {}
-            outcome = await self._attempt(request, secret, call)
-            self._note_limits(outcome, call)
-            if not isinstance(outcome, Failure):
-                self._quota.give_back(call.attempts - 1)
-                return outcome
-            if may_renew and isinstance(outcome.error, AuthenticationError):
-                may_renew = False
-                credentials.forget(secret)
-                call.attempts -= 1  # The same attempt, with a key that the server may still take.
-                continue
-            wait = next_wait(
-                outcome,
-                attempt=call.attempts,
-                repeatable=request.repeatable,
-                policy=self._settings.retry,
-                remaining=deadline - loop.time(),
-                random=self.random,
-            )
-            if wait is None:
-                raise self._told(outcome.error, call)
-            if not self._quota.take():
-                raise self._told(_without_quota(outcome.error), call)
-            logger.info("%s %s: attempt %d failed, next in %.2f s", request.method, request.target, call.attempts, wait)
-            await self.sleep(wait)
-            await self._take_turn()
+    async def _before_next(self, call: "_Call", failed: Failure, secret: Secret) -> None:
+        """Wait until the next attempt may begin; raise what the last one *failed* with where there is none."""
+        credentials = self._settings.credentials
+        if isinstance(failed.error, AuthenticationError) and credentials.renewable and not call.has_renewed:
+            credentials.forget(secret)
+            call.has_renewed = True
+            call.attempts -= 1  # The same attempt, with a key that the server may still take.
+            return
+        wait = next_wait(
+            failed,
+            attempt=call.attempts,
+            repeatable=call.request.repeatable,
+            policy=self._settings.retry,
+            remaining=call.deadline - asyncio.get_running_loop().time(),
+            random=self.random,
+        )
+        if wait is None:
+            raise self._told(failed.error, call)
+        if not self._quota.take():
+            raise self._told(_without_quota(failed.error), call)
+        method, target = call.request.method, call.request.target
+        logger.info("%s %s: attempt %d failed, next in %.2f s", method, target, call.attempts, wait)
+        await self.sleep(wait)
+        await self._take_turn()
 
     async def _take_turn(self) -> None:
         if self._settings.rate_limit is not None:
             await self._settings.rate_limit.turn()
 
-    def _note_limits(self, outcome: "Answer | LiveAnswer | Failure", call: "_Call") -> None:
-        if self._settings.rate_limit is not None and call.headers:
-            error = outcome.error if isinstance(outcome, Failure) else None
-            status = error.status if isinstance(error, StatusError) else 200
-            self._settings.rate_limit.note(status, call.headers, self.now())
-
-    async def _attempt(self, request: Request, secret: Secret, call: "_Call") -> "Answer | LiveAnswer | Failure":
+    async def _attempt(self, call: "_Call", secret: Secret) -> "Answer | LiveAnswer | Failure":
         """Ask once, in a slot that was taken; it is freed at the end, or by the live answer when it is closed."""
+        call.attempts, call.headers = call.attempts + 1, _NO_HEADERS
         response, free = None, self._slots.release
         try:
-            response = await self._ask(request, secret, _ACCEPT[call.live])
+            response = await self._ask(call.request, secret, live=call.live)
             call.headers = response.headers
-            check_length(response)
+            self._note_limits(response)
+            length = declared_length(response)
             if call.live and is_live(response):
-                live = LiveAnswer(response, request, on_close=free)
+                live = LiveAnswer(response, call.request, on_close=free)
                 response, free = None, _nothing
                 return live
-            body = await self._read(response)
+            body = await read_body(response, length, self._settings.max_response_bytes)
         except asyncio.CancelledError as cancelled:
             raise cancelled.with_traceback(None)  # noqa: B904  # aiohttp's frames hold the key
         except DecodeError as error:
@@ -231,38 +225,43 @@ class Transport:
         except AsyncRunsError as error:
             return Failure(error=error, began=True, transient=False)
         except (*BROKEN, ValueError) as error:
-            return failure(error, request)
+            return failure(error, call.request)
         finally:
             if response is not None:
                 response.release()
             free()
-        answer = Answer(status=response.status, headers=response.headers, body=body)
-        return self._judged(answer, request, call)
+        return self._judged(Answer(status=response.status, headers=response.headers, body=body), call)
 
-    def _ask(self, request: Request, secret: Secret, accept: Mapping[str, str]) -> Awaitable[aiohttp.ClientResponse]:
+    def _ask(self, request: Request, secret: Secret, *, live: bool) -> Awaitable[aiohttp.ClientResponse]:
         settings, http = self._settings, self._open_http()
+        headers = settings.credentials.header(secret)
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        if live:
+            headers["Accept"] = "text/event-stream"
+        if http is settings.http:
+            headers = {**settings.headers, **headers}
         return http.request(
             request.method,
             URL(f"{settings.base_url}{_joined(request.target, settings.query)}", encoded=True),
             data=request.body,
-            headers={
-                **(settings.headers if http is settings.http else {}),
-                **accept,
-                **_JSON_BODY[request.body is not None],
-                **settings.credentials.header(secret),
-            },
+            headers=headers,
             allow_redirects=False,
             auto_decompress=False,
             timeout=_TIMEOUT,
             ssl=settings.ssl_context or True,
             proxy=settings.proxy,
-            middlewares=(*http._middlewares, sent_once),  # noqa: SLF001  # ours comes on top
+            middlewares=self._middlewares,
         )
 
-    def _judged(self, answer: Answer, request: Request, call: "_Call") -> Answer | Failure:
+    def _note_limits(self, response: aiohttp.ClientResponse) -> None:
+        if self._settings.rate_limit is not None:
+            self._settings.rate_limit.note(response.status, response.headers, self.now())
+
+    def _judged(self, answer: Answer, call: "_Call") -> Answer | Failure:
         error = judge(answer, now=self.now(), redact=self._settings.credentials.redact)
         if error is None and _ends_with_connection(answer) and is_cut_short(answer.body):
-            lost = TruncatedBodyError(f"{request.method} {request.target}: the answer ends in the middle.")
+            lost = TruncatedBodyError(f"{call.request.method} {call.request.target}: the answer ends in the middle.")
             return Failure(error=lost, began=True, transient=True)
         if error is None and call.live:
             error = UnexpectedContentError(
@@ -278,51 +277,6 @@ class Transport:
             return Failure(error=error, began=True, transient=False)
         began, transient = judge_status(error.status, error.code, answer.headers)
         return Failure(error=error, began=began, transient=transient, retry_after=error.retry_after)
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the body unpacked; of a refusal as much as can be had, for its status says enough."""
-        chunks: list[bytes] = []
-        try:
-            if "content-encoding" not in response.headers and self._fits(response):
-                return await response.read()
-            await self._read_into(chunks, response)
-        except (*BROKEN, ProtocolError, TruncatedBodyError):
-            response.close()
-            if response.status < 400:
-                raise
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _fits(self, response: aiohttp.ClientResponse) -> bool:
-        """Whether the answer says beforehand that it is no larger than may be read."""
-        length = response.content_length
-        return length is not None and length <= self._limit(response)
-
-    def _limit(self, response: aiohttp.ClientResponse) -> int:
-        return self._settings.max_response_bytes if response.status < 400 else MAX_ERROR_BYTES
-
-    async def _read_into(self, chunks: list[bytes], response: aiohttp.ClientResponse) -> None:
-        encoding = response.headers.get("content-encoding", "").strip().lower()
-        if encoding not in ENCODINGS:
-            raise UnexpectedContentError(
-                "The answer is packed in a way that was not asked for (only gzip and deflate are).",
-                status=response.status,
-                content_type=response.headers.get("content-type"),
-                preview=f"content-encoding: {encoding[:80]}",
-            )
-        limit = self._limit(response)
-        unpacker = Unpacker(encoding)
-        size = 0
-        async for data in response.content.iter_any():
-            for piece in unpacker.feed(data):
-                size += len(piece)
-                if size > limit:
-                    chunks.clear()  # The error's traceback would keep them.
-                    raise ResponseTooLargeError(
-                        f"The answer is larger than max_response_bytes={limit}; reading stopped there.", limit=limit
-                    )
-                chunks.append(piece)
-        if not unpacker.is_complete:
-            raise TruncatedBodyError(f"{response.method} {response.url.path}: the packed answer ends in the middle.")
 
     def _told(self, error: AsyncRunsError, call: "_Call") -> AsyncRunsError:
         """Write what is known of the call into *error*."""
@@ -350,11 +304,23 @@ class Transport:
 
 @attrs.define
 class _Call:
-    """What is known of a call under way, should it end without an answer."""
+    """A call under way: what is asked for, and how far it has come.
 
-    live: bool = False
+    Attributes:
+        request: What to send.
+        live: Whether a stream is asked for.
+        deadline: When it ends, on the event loop's clock.
+        attempts: Those begun so far.
+        has_renewed: Whether one more was allowed because the key was refused.
+        headers: Those of the last answer.
+    """
+
+    request: Request
+    live: bool
+    deadline: float
     attempts: int = 0
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    has_renewed: bool = False
+    headers: Mapping[str, str] = attrs.field(default=_NO_HEADERS, repr=False)
 
 
 def _nothing() -> None:

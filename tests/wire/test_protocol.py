@@ -387,10 +387,10 @@ class TestIdentity:
 
     def test_takes_what_was_asked_for(self):
         """Equal, or not to be checked."""
-        check_identity(self.run, id="run_1", thread_id=None)
+        check_identity(self.run, {"id": "run_1", "thread_id": None})
 
     def test_refuses_another(self):
         """Both ids are told."""
         with pytest.raises(IdentityMismatchError, match=r"another thread_id") as caught:
-            check_identity(self.run, id="run_1", thread_id="thread_2")
+            check_identity(self.run, {"id": "run_1", "thread_id": "thread_2"})
         assert (caught.value.expected, caught.value.got) == ("thread_2", "thread_1")
