@@ -12,13 +12,14 @@ class Cutoff:
     """Ends its block when the time is up. Whoever cancels the task for another reason is heard, as ever.
 
     Attributes:
+        when: When that is, on the event loop's clock.
         is_over: Whether the block was ended. It raises nothing then: the code behind it goes on.
     """
 
-    __slots__ = ("_cancelled_before", "_task", "_timer", "_when", "is_over")
+    __slots__ = ("_cancelled_before", "_task", "_timer", "is_over", "when")
 
     def __init__(self, when: float) -> None:
-        self._when = when
+        self.when = when
         self.is_over = False
 
     def __enter__(self) -> Self:
@@ -26,10 +27,11 @@ class Cutoff:
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101  # a coroutine runs in a task
         self._task, self._cancelled_before = task, task.cancelling()
-        self._timer = loop.call_at(self._when, self._ring, context=_CONTEXT)
+        self._timer = loop.call_at(self.when, self, context=_CONTEXT)
         return self
 
-    def _ring(self) -> None:
+    def __call__(self) -> None:
+        """End the block: the timer calls it, and a bound method would be one object more for each request."""
         self.is_over = True
         self._task.cancel()
 

@@ -1,6 +1,6 @@
 """What the resources share: send a request, read the answer as a model, make a pager, a stream, a wait."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from asyncruns._run_states import rests
 from asyncruns._snapshots import Subject
 from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
 from asyncruns._transport import Transport
-from asyncruns._waiting import Deadline, Waiter
+from asyncruns._waiting import Deadline, RunReader, Waiter
 from asyncruns._walk import Listing, PageQuery, Read
 from asyncruns.errors import AsyncRunsError, ProtocolError, UnexpectedContentError
 from asyncruns.models import Page, Run
@@ -40,6 +40,7 @@ class Resource:
     def __init__(self, transport: Transport, *, check_identity: bool) -> None:
         self._transport = transport
         self._checks_identity = check_identity
+        self._reader = RunReader(ask=self._ask_for_run, read=self._read_run)
 
     async def _get(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
         return self._read(await self._transport.send(_get_request(target), timeout=timeout), model, **expected)
@@ -109,17 +110,18 @@ class Resource:
         return Waiter(
             thread_id=check_id("thread_id", thread_id),
             run_id=check_id("run_id", run_id),
-            read=self._reread,
+            reader=self._reader,
             interval=None if poll_interval is None else check_seconds("poll_interval", poll_interval),
             longest_read=self._transport.timeout,
             sleep=self._transport.sleep,
             random=self._transport.random,
         )
 
-    async def _reread(self, thread_id: str, run_id: str, seconds: float) -> tuple[Run, Mapping[str, str]]:
-        target = path(RUN, thread_id=thread_id, run_id=run_id)
-        answer = await self._transport.send(_get_request(target), timeout=seconds)
-        return self._read(answer, Run, thread_id=thread_id, id=run_id), answer.headers
+    def _ask_for_run(self, thread_id: str, run_id: str, seconds: float) -> Awaitable[Answer]:
+        return self._transport.send(_get_request(path(RUN, thread_id=thread_id, run_id=run_id)), timeout=seconds)
+
+    def _read_run(self, answer: Answer, thread_id: str, run_id: str) -> Run:
+        return self._read(answer, Run, thread_id=thread_id, id=run_id)
 
     def _read(self, answer: Answer, model: type[T], **expected: str | None) -> T:
         try:

@@ -288,7 +288,7 @@ class Runs(Resource):
                 return Waited(thread_id=thread_id, run_id=run_id, error=error)
             return Waited(thread_id=thread_id, run_id=run_id, run=run)
 
-        async with aclosing(as_they_rest([wait(*pair) for pair in ids])) as ended:
+        async with aclosing(as_they_rest(wait(*pair) for pair in ids)) as ended:
             async for waited in ended:
                 yield waited
 

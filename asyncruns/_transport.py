@@ -6,7 +6,7 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar, overload
 from weakref import WeakSet
 
 import aiohttp
@@ -112,7 +112,7 @@ class Transport:
         if http is not None and http is not self._settings.http:
             await http.close()
 
-    async def send(self, request: Request, *, timeout: float | None = None) -> Answer:
+    def send(self, request: Request, *, timeout: float | None = None) -> Awaitable[Answer]:
         """Send *request* until it succeeds or the pacing gives up, and return the whole answer.
 
         A request that is not repeatable is sent again only when the failure proves that the server never began it.
@@ -126,9 +126,7 @@ class Transport:
             StatusError: The last answer had a status of 400 or above.
             ProtocolError: It said yes with something that cannot be used.
         """
-        outcome = await self._call(request, timeout, live=False)
-        assert isinstance(outcome, Answer)  # noqa: S101  # only a live call is answered otherwise
-        return outcome
+        return self._call(request, timeout, live=False)
 
     async def stream(self, request: Request, *, timeout: float | None = None) -> LiveAnswer:
         """Send *request* as `send` does, and return the stream that answers it: an iterator over bytes, to be closed.
@@ -140,16 +138,19 @@ class Transport:
             UnexpectedContentError: The server said yes with something other than a stream of events.
             TransportError, StatusError, ProtocolError: As `send`.
         """
-        outcome = await self._call(request, timeout, live=True)
-        assert isinstance(outcome, LiveAnswer)  # noqa: S101  # a complete answer was an error
-        self._live.add(outcome)
-        return outcome
+        answer = await self._call(request, timeout, live=True)
+        self._live.add(answer)
+        return answer
 
+    @overload
+    async def _call(self, request: Request, timeout: float | None, *, live: Literal[False]) -> Answer: ...
+    @overload
+    async def _call(self, request: Request, timeout: float | None, *, live: Literal[True]) -> LiveAnswer: ...
     async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
         await self._take_turn()
-        call = _Call(request, live=live, deadline=asyncio.get_running_loop().time() + seconds)
-        with Cutoff(call.deadline):
+        call = _Call(request, live=live, when=asyncio.get_running_loop().time() + seconds)
+        with call:
             while True:
                 secret = await self._settings.credentials.current(self.now())
                 # A slot comes before the work: of ten thousand calls at once, all but a few wait here, and hold little.
@@ -186,7 +187,7 @@ class Transport:
             attempt=call.attempts,
             repeatable=call.request.repeatable,
             policy=self._settings.retry,
-            remaining=call.deadline - asyncio.get_running_loop().time(),
+            remaining=call.when - asyncio.get_running_loop().time(),
             random=self.random,
         )
         if wait is None:
@@ -302,25 +303,24 @@ class Transport:
             logger.warning("The server sends JSON under another content type; it is read all the same.")
 
 
-@attrs.define
-class _Call:
-    """A call under way: what is asked for, and how far it has come.
+class _Call(Cutoff):
+    """A call under way: what is asked for, how far it has come, and when it ends. One object: thousands may wait.
 
     Attributes:
         request: What to send.
         live: Whether a stream is asked for.
-        deadline: When it ends, on the event loop's clock.
         attempts: Those begun so far.
         has_renewed: Whether one more was allowed because the key was refused.
         headers: Those of the last answer.
     """
 
-    request: Request
-    live: bool
-    deadline: float
-    attempts: int = 0
-    has_renewed: bool = False
-    headers: Mapping[str, str] = attrs.field(default=_NO_HEADERS, repr=False)
+    __slots__ = ("attempts", "has_renewed", "headers", "live", "request")
+
+    def __init__(self, request: Request, *, live: bool, when: float) -> None:
+        super().__init__(when)
+        self.request, self.live = request, live
+        self.attempts, self.has_renewed = 0, False
+        self.headers: Mapping[str, str] = _NO_HEADERS
 
 
 def _nothing() -> None:

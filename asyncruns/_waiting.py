@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import attrs
 
 from asyncruns._pacing import judge_status
 from asyncruns._pacing import poll_interval as next_poll_interval
+from asyncruns._protocol import Answer
 from asyncruns.errors import (
     AsyncRunsError,
     DeadlineExceeded,
@@ -23,10 +24,9 @@ from asyncruns.models import Run, RunStatus
 logger = logging.getLogger("asyncruns")
 
 _FIRST_POLL = 0.5
+_STARTS_PER_TURN = 100
 _KNOWN = frozenset(RunStatus)
 
-Read = Callable[[str, str, float], Awaitable[tuple[Run, Mapping[str, str]]]]
-"""Reads the run of these ids, its thread's and its own, within so many seconds; gives it with the answer's headers."""
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -67,13 +67,26 @@ class Waited:
 
 
 @attrs.frozen(kw_only=True)
+class RunReader:
+    """How to read a run; one object for all waits.
+
+    Attributes:
+        ask: Asks for the run of these ids, its thread's and its own, within so many seconds.
+        read: Returns the run of these ids out of the answer.
+    """
+
+    ask: Callable[[str, str, float], Awaitable[Answer]]
+    read: Callable[[Answer, str, str], Run]
+
+
+@attrs.frozen(kw_only=True)
 class Waiter:
     """How to wait for one run.
 
     Attributes:
         thread_id: The run's thread.
         run_id: The run.
-        read: Reads it.
+        reader: Reads it.
         interval: Seconds between two reads. None: what the server asks for, else growing.
         longest_read: Seconds for one read at most.
         sleep: Waits between reads.
@@ -82,7 +95,7 @@ class Waiter:
 
     thread_id: str
     run_id: str
-    read: Read
+    reader: RunReader
     interval: float | None
     longest_read: float
     sleep: Sleep
@@ -102,7 +115,9 @@ class Waiter:
         interval = _FIRST_POLL / 1.5
         while not deadline.is_over:
             try:
-                found, headers = await self.read(self.thread_id, self.run_id, min(deadline.left(), self.longest_read))
+                seconds = min(deadline.left(), self.longest_read)
+                answer = await self.reader.ask(self.thread_id, self.run_id, seconds)
+                found = self.reader.read(answer, self.thread_id, self.run_id)
             except AsyncRunsError as error:
                 if deadline.is_over and isinstance(error, DeadlineExceeded):
                     break
@@ -116,8 +131,8 @@ class Waiter:
             run = found
             if is_enough(run):
                 return run
-            interval = self.interval or next_poll_interval(interval, headers, self.random)
-            del headers  # Thousands may sleep here, and each object that they hold lengthens a garbage collection.
+            interval = self.interval or next_poll_interval(interval, answer.headers, self.random)
+            del answer  # Thousands may sleep here, and each object that they hold lengthens a garbage collection.
             await self.sleep(min(interval, deadline.left()))
         raise self.too_late(deadline, run) from trouble
 
@@ -141,9 +156,16 @@ def _may_pass(error: AsyncRunsError) -> bool:
 
 
 async def as_they_rest(waits: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T, None]:
-    """Carry all *waits* out at once, and yield what each gives as it comes; leaving early cancels the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    """Carry all *waits* out at once, and yield what each gives as it comes; leaving early cancels the others.
+
+    Thousands do not begin in one turn of the loop: others get it after each hundred.
+    """
+    tasks: list[asyncio.Future[T]] = []
     try:
+        for wait in waits:
+            tasks.append(asyncio.ensure_future(wait))
+            if len(tasks) % _STARTS_PER_TURN == 0:
+                await asyncio.sleep(0)
         for done in asyncio.as_completed(tasks):
             yield await done
     finally:

@@ -13,10 +13,11 @@ import sys
 import time
 
 from benchmarks.measure import machine
-from benchmarks.peers import make
+from benchmarks.peers import Asyncruns, make
 from benchmarks.server import ROOT, started
 from benchmarks.worker import highest
 
+TOGETHER = "asyncruns-wait_all"
 _BEAT = 0.01
 
 
@@ -41,20 +42,25 @@ class Heartbeat:
 
 async def wait_for_all(name: str, base_url: str, thread_id: str, waits: int) -> dict[str, float]:
     """Wait for so many runs at once and return the figures."""
-    async with make(name, base_url) as peer:
+    async with make(name.removesuffix("-wait_all"), base_url) as peer:
         await peer.wait("thread_wait_0_50", "run_0")
         gc.collect()
         gc.freeze()  # As servers do once they have started: a full collection walks what lives for ever otherwise.
         heart, memory = Heartbeat(), highest()
         beating = asyncio.create_task(heart.beat())
 
-        async def one(number: int) -> float:
-            start = time.perf_counter()
-            await peer.wait(thread_id, f"run_{name}{number}")
-            return time.perf_counter() - start
-
+        run_ids = [f"run_{name}{number}" for number in range(waits)]
         start, cpu = time.perf_counter(), time.process_time()
-        seconds = sorted(await asyncio.gather(*(one(number) for number in range(waits))))
+
+        async def one(run_id: str) -> float:
+            begun = time.perf_counter()
+            await peer.wait(thread_id, run_id)
+            return time.perf_counter() - begun
+
+        if isinstance(peer, Asyncruns) and name == TOGETHER:
+            seconds = [time.perf_counter() - start async for _ in peer.wait_all(thread_id, run_ids)]
+        else:
+            seconds = sorted(await asyncio.gather(*map(one, run_ids)))
         total, cpu = time.perf_counter() - start, time.process_time() - cpu
         beating.cancel()
         return {
@@ -81,7 +87,7 @@ def main() -> None:
     parser.add_argument("--waits", type=int, nargs="+", default=[1000, 10_000], help="waits at once (1000 10000)")
     parser.add_argument("--polls", type=int, default=10, help="reads that find a run in progress (10)")
     parser.add_argument("--interval", type=int, default=500, metavar="MS", help="what the server asks to wait (500)")
-    parser.add_argument("--peers", nargs="+", default=["asyncruns", "reference", "openai"])
+    parser.add_argument("--peers", nargs="+", default=["asyncruns", TOGETHER, "reference", "openai"])
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -92,14 +98,14 @@ def main() -> None:
     thread_id, ideal = f"thread_wait_{options.polls}_{options.interval}", options.polls * options.interval / 1000
     print(f"each run is completed at its read number {options.polls + 1}; the shortest wait possible is {ideal:g} s")
     head = "client", "waits", "polls/s", "ms CPU/poll", "wait p50 s", "wait p99 s", "stall ms", "RSS MB"
-    print("{:<16}{:>8}{:>10}{:>13}{:>12}{:>12}{:>10}{:>9}".format(*head))
+    print("{:<20}{:>8}{:>10}{:>13}{:>12}{:>12}{:>10}{:>9}".format(*head))
     with started("benchmarks.server") as port:
         for waits in options.waits:
             for name in options.peers:
                 figures = measured(name, port, thread_id, waits)
                 polls = waits * (options.polls + 1)
                 print(
-                    f"{name:<16}{waits:>8}{polls / figures['seconds']:>10,.0f}{figures['cpu'] * 1000 / polls:>13.3f}"
+                    f"{name:<20}{waits:>8}{polls / figures['seconds']:>10,.0f}{figures['cpu'] * 1000 / polls:>13.3f}"
                     f"{figures['p50']:>12.2f}{figures['p99']:>12.2f}{figures['stall'] * 1000:>10.1f}"
                     f"{figures['megabytes']:>9.1f}",
                     flush=True,

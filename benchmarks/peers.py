@@ -1,7 +1,7 @@
 """The clients that are compared, each behind the same few calls; each is imported only when it is asked for."""
 
 import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, Self
 
 import asyncruns
@@ -91,6 +91,13 @@ class Asyncruns:
     async def wait(self, thread_id: str, run_id: str) -> asyncruns.Run:
         """Read a run until it rests."""
         return await self._session.runs.wait(thread_id, run_id, timeout=3600)
+
+    async def wait_all(self, thread_id: str, run_ids: Sequence[str]) -> AsyncIterator[asyncruns.Run]:
+        """Read many runs until they rest, and give each as it does; no peer has this."""
+        runs = [(thread_id, run_id) for run_id in run_ids]
+        async for waited in self._session.runs.wait_all(runs, timeout=3600):
+            assert waited.run is not None, waited.error
+            yield waited.run
 
 
 class OpenAI:

@@ -1,6 +1,7 @@
 """Waiting for many runs at once, and what a wait leaves behind."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -15,7 +16,7 @@ from asyncruns import (
     ServerError,
     WaitTimeout,
 )
-from asyncruns._waiting import as_they_rest
+from asyncruns._waiting import _STARTS_PER_TURN, as_they_rest
 from asyncruns.emulator import Script
 
 
@@ -285,3 +286,36 @@ async def test_an_error_of_one_wait_ends_all():
     with pytest.raises(ZeroDivisionError):
         _ = [each async for each in as_they_rest([stay(), fail(), stay()])]
     assert ended == ["stay", "stay"]
+
+
+async def test_others_have_the_loop_while_thousands_begin():
+    """Between two turns of another task no more than a hundred waits begin, and none is left out or begun twice."""
+
+    async def begin(number):
+        begun.append(number)
+        await asyncio.sleep(0.01)
+        return number
+
+    async def look():
+        while True:
+            seen.append(len(begun))
+            await asyncio.sleep(0)
+
+    begun, seen = [], []
+    looking = asyncio.create_task(look())
+    ended = [each async for each in as_they_rest(begin(number) for number in range(1030))]
+    looking.cancel()
+    assert sorted(ended) == list(range(1030)) == begun
+    assert max(later - sooner for sooner, later in pairwise(seen)) <= _STARTS_PER_TURN
+
+
+async def test_leaving_while_they_begin():
+    """Whoever is cancelled then leaves no wait behind, neither running nor never awaited."""
+    waits = (asyncio.sleep(60) for _ in range(1000))
+    others = len(asyncio.all_tasks())
+    task = asyncio.ensure_future(anext(as_they_rest(waits)))
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) > others + 50
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(asyncio.all_tasks()) == others
