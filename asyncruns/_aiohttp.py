@@ -43,11 +43,9 @@ class Connector(aiohttp.TCPConnector):
 
 
 def declared_length(response: aiohttp.ClientResponse) -> int | None:
-    """Return how many bytes the answer says that it has; refuse it if it says two, of which aiohttp may choose one."""
+    """Return how many bytes the answer says that it has; refuse it if it says so twice, as RFC 9112 (6.3) allows."""
     lengths = response.headers.getall("content-length", ())
-    if (
-        len(lengths) > 1 and len(set(lengths)) > 1
-    ):  # pragma: no cover  # aiohttp's parser in C refuses first, the one in Python does not
+    if len(lengths) > 1:  # pragma: no cover  # aiohttp's parser in C refuses first, the one in Python does not
         if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already
             response._protocol.close()  # noqa: SLF001
         raise ProtocolError("The answer is not valid HTTP: it has two lengths.")

@@ -81,6 +81,15 @@ def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
     return Page(data=blobs, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more), ids
 
 
+def read_owners(data: bytes) -> Sequence[object]:
+    """Return of each item of a page, which `split_page` took, whose it says that it is.
+
+    These have `thread_id` and `run_id`: any JSON value, None where there is none.
+    """
+    owners: list[object] = _OWNERS.decode(_without_bom(data)).data
+    return owners
+
+
 def decode_plain(data: bytes) -> Any:
     """Read any JSON value into dicts and lists.
 
@@ -236,7 +245,13 @@ class _Id(msgspec.Struct):
     id: str
 
 
+class _Owner(msgspec.Struct):
+    thread_id: Any = None
+    run_id: Any = None
+
+
 _IDS: Any = msgspec.json.Decoder(_page_struct(_Id))
+_OWNERS: Any = msgspec.json.Decoder(_page_struct(_Owner))
 _FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9._~-]+)"')
 _SLICES: Any = msgspec.json.Decoder(_page_struct(Raw))
 _FIELDS: Any = msgspec.json.Decoder(dict[str, Raw])

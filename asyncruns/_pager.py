@@ -57,9 +57,9 @@ class AsyncCursorPager(Generic[T]):
     def raw(self) -> AsyncGenerator[bytes, None]:
         """Yield the JSON bytes of every item exactly as sent: lossless, and many times faster than objects.
 
-        An item is JSON in UTF-8 with an `id`, and no more is checked of it: not its other fields, whose it is, how
-        large its numbers are, whether a key is told twice, nor how deep it is nested, up to what Python reads at all
-        (about 1,000 levels in 3.11, 10,000 in 3.13). Raises as `__aiter__`, but for `IdentityMismatchError`.
+        An item is JSON in UTF-8 with an `id`, and says of no other thread or run that it is theirs. No more is checked
+        of it: not its other fields, how large its numbers are, whether a key is told twice, nor how deep it is nested,
+        up to what Python reads at all (about 1,000 levels in 3.11, 10,000 in 3.13). Raises as `__aiter__`.
         """
         return self._items(self._listing.split)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import attrs
 
 from asyncruns._arguments import check_count, check_limit, check_order
-from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, split_page
+from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, read_owners, split_page
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import Answer, Request, check_cursor, check_id, check_identity, check_seconds, path, with_query
@@ -150,10 +150,11 @@ class Resource:
         )
         max_items = check_count("max_items", known.pop("max_items"))
         rest = [pair for name, value in known.items() for pair in _query_pairs(name, value)]
+        checked = expected if self._checks_identity else {}
         listing = Listing(
             fetch=partial(self._fetch_page, target, rest, timeout),
-            read=self._without_key(partial(_read_page, model, expected if self._checks_identity else {})),
-            split=self._without_key(split_page),
+            read=self._without_key(partial(_read_page, model, checked)),
+            split=self._without_key(partial(_split_page, checked)),
             peek=peek_cursor,
         )
         return AsyncCursorPager(listing, query, max_items)
@@ -186,6 +187,17 @@ def _read_page(model: type[T], expected: Mapping[str, str | None], data: bytes) 
             if getattr(item, name) != value:
                 check_identity(item, {name: value})
     return page, [item.id for item in page.data]  # type: ignore[attr-defined]
+
+
+def _split_page(expected: Mapping[str, str | None], data: bytes) -> tuple[Page[bytes], Sequence[str]]:
+    page, ids = split_page(data)
+    for name, value in expected.items():
+        usual = f'"{name}":"{value}"'.encode()  # Where all items have this, none need be read.
+        if not all(usual in blob for blob in page.data):
+            for owner in read_owners(data):
+                if getattr(owner, name) is not None:
+                    check_identity(owner, {name: value})
+    return page, ids
 
 
 def _query_pairs(name: str, value: Any) -> list[tuple[str, str]]:

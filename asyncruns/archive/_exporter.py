@@ -265,7 +265,6 @@ class Exporter:
             calm=self._patience.calm,
             arrived=counted,
             probe=self._options.probe,
-            check_identity=self._options.check_identity,
             settles=settles,
         )
 

@@ -1,25 +1,24 @@
-"""What of an item a walk needs to know, and whether it can still change."""
+"""What is read of every item, and whether it can still change."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from asyncruns import TERMINAL_STATUSES, DecodeError, IdentityMismatchError, SchemaError
+from asyncruns import TERMINAL_STATUSES, DecodeError, SchemaError
 from asyncruns.archive._records import Walk
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Facts(msgspec.Struct, gc=False):
-    """What of an item a walk needs to know; only the id must be there."""
+    """What is read of an item whatever else is in it; only the id must be there."""
 
     id: str
     status: Any = None
     created_at: Any = None
     thread_id: Any = None
-    run_id: Any = None
 
 
 _MOST_LEVELS = 500
@@ -68,15 +67,6 @@ def _check_depth(blob: bytes) -> None:
             raise DecodeError(f"An item of the listing is nested deeper than {_MOST_LEVELS} levels.")
 
 
-def check_owner(facts: Iterable[Facts], walk: Walk) -> None:
-    """Raise `IdentityMismatchError` if an item says that it belongs to another thread or run."""
-    for fact in facts:
-        if fact.thread_id != walk.thread_id and fact.thread_id is not None:
-            raise _stranger("thread_id", fact.thread_id, walk.thread_id, walk)
-        if walk.kind == "steps" and fact.run_id != walk.run_id and fact.run_id is not None:
-            raise _stranger("run_id", fact.run_id, walk.run_id, walk)
-
-
 def is_terminal(status: object) -> bool:
     """Whether a run with this status, which may be anything a server sends, will never change again."""
     return isinstance(status, str) and status in TERMINAL_STATUSES
@@ -88,11 +78,3 @@ def settled(facts: Sequence[Facts], walk: Walk) -> int:
         if not (is_terminal(fact.status) if walk.kind == "runs" else fact.status != "in_progress"):
             return number
     return len(facts)
-
-
-def _stranger(name: str, said: object, asked: str, walk: Walk) -> IdentityMismatchError:
-    return IdentityMismatchError(
-        f"The listing of thread {walk.thread_id} holds an item of another: its {name} is {said!r}.",
-        expected=asked,
-        got=str(said),
-    )

@@ -23,7 +23,6 @@ class Options:
             more than one page. Twice as fast for one long thread. Only for servers whose listings are whole newest
             first, too, as the published ones are: what such a listing leaves out would be missing here.
         allow_change: Whether the list of threads may differ from the one that the archive was begun with.
-        check_identity: Whether items of another thread than the one asked for are an error.
     """
 
     steps: bool = True
@@ -34,7 +33,6 @@ class Options:
     probe: bool = False
     both_ends: bool = False
     allow_change: bool = False
-    check_identity: bool = True
 
     @concurrency.validator
     def _check_concurrency(self, _: object, value: object) -> None:
@@ -58,4 +56,3 @@ class OptionWords(TypedDict, total=False):
     probe: bool
     both_ends: bool
     allow_change: bool
-    check_identity: bool

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
-from asyncruns.archive._facts import Facts, check_owner, facts_of, settled
+from asyncruns.archive._facts import Facts, facts_of, settled
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._records import Order, PageWrite, Walk, WalkState
 from asyncruns.archive._writer import Writer
@@ -31,7 +31,6 @@ class Walker:
         calm: Awaited before each page; waits while everybody is to wait.
         arrived: Called with the facts of what came into the archive, page by page.
         probe: Whether to ask once more past the end.
-        check_identity: Whether items of another thread or run are an error.
         settles: Whether what it holds can no longer change once it was walked to the end.
         meeting: Where it meets the walk from the newest end; None: it goes alone.
         is_long: Called when more is behind the first page of a listing that was never walked before.
@@ -43,7 +42,6 @@ class Walker:
     calm: Callable[[], Awaitable[None]]
     arrived: Callable[[Sequence[Facts]], Awaitable[None]]
     probe: bool = False
-    check_identity: bool = True
     settles: bool = True
     meeting: Meeting | None = None
     is_long: Callable[[], Awaitable[None]] | None = None
@@ -96,8 +94,6 @@ class Walker:
             await self.calm()
             async for page in pages:
                 facts = facts_of(page.data)
-                if self.check_identity:
-                    check_owner(facts, self.walk)
                 if facts and await keep(page, facts):
                     return
                 await self.calm()

@@ -27,7 +27,7 @@ from asyncruns import (
 )
 from asyncruns.emulator import Emulator
 
-from .bodies import THREAD, error, page, run, runs
+from .bodies import RUN, THREAD, error, page, run, runs
 from .byte_proxy import ByteProxy
 from .conftest import Bench, until
 from .script_server import Action, Exchange, Received, answer, hang, reply
@@ -305,12 +305,31 @@ async def test_row_53_row_of_another_thread(bench: Bench) -> None:
     assert (failed.expected, failed.got) == (THREAD, "thread_other")
 
 
-async def test_row_53_row_of_another_thread_as_bytes(bench: Bench) -> None:
-    """Raw items come unread, whosever they are; `raw` says so."""
+@pytest.mark.parametrize("indent", [None, 2])
+async def test_row_53_row_of_another_thread_as_bytes(bench: Bench, indent: int | None) -> None:
+    """Raw items are unread, and yet one of another thread is an error that names both, however it is written."""
     data = [run("run_1"), run("run_2", thread_id="thread_other")]
-    async with bench.serve(answer(page(data))) as (server, session):
-        assert ids_in(await _gather(session.runs.list(THREAD).raw())) == ["run_1", "run_2"]
+    async with bench.serve(answer(json.dumps(page(data), indent=indent).encode())) as (server, session):
+        failed = await bench.fails(IdentityMismatchError, _gather(session.runs.list(THREAD).raw()))
         assert server.count == 1
+    assert (failed.expected, failed.got) == (THREAD, "thread_other")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+async def test_row_53_row_of_nobody_as_bytes(bench: Bench, indent: int | None) -> None:
+    """A raw item that does not say whose it is comes as it was sent; so does one that only names others in it."""
+    nobodys = {"id": "run_1", "metadata": {"thread_id": "thread_other"}}
+    data = [nobodys, run("run_2", metadata={"thread_id": "thread_other"})]
+    async with bench.serve(answer(json.dumps(page(data), indent=indent).encode())) as (_, session):
+        assert ids_in(await _gather(session.runs.list(THREAD).raw())) == ["run_1", "run_2"]
+
+
+async def test_row_53_step_of_another_run_as_bytes(bench: Bench) -> None:
+    """A raw step of another run is an error, too."""
+    step = {"id": "step_1", "thread_id": THREAD, "run_id": "run_other"}
+    async with bench.serve(answer(page([step]))) as (_, session):
+        failed = await bench.fails(IdentityMismatchError, _gather(session.steps.list(THREAD, RUN).raw()))
+    assert (failed.expected, failed.got) == (RUN, "run_other")
 
 
 @pytest.mark.parametrize(
