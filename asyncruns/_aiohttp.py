@@ -4,9 +4,11 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from asyncruns._pacing import Failure
@@ -29,15 +31,45 @@ BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
 
+class _Handler(ResponseHandler):
+    """Refuses a head in which a line ends with a line feed alone: who reads it otherwise sees another answer in it.
+
+    Attributes:
+        head: What has come of the next answer's head; None when all of it has.
+    """
+
+    head: bytes | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.head is not None:
+            head = self.head + data if self.head else data
+            end = head.find(b"\r\n\r\n")
+            self.head = head if end < 0 else None
+            lines = len(head) if end < 0 else end
+            if head.count(b"\n", 0, lines) != head.count(b"\r\n", 0, lines):
+                self.close()
+                self.set_exception(HttpProcessingError(message="a line feed without a carriage return"))
+                return
+        ResponseHandler.data_received(self, data)
+
+
 class Connector(aiohttp.TCPConnector):
     """Gives out a kept connection only if nothing came on it meanwhile: aiohttp would take that for our answer."""
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(limit=limit)
+        handler: type[ResponseHandler] = _Handler
+        self._factory = partial(handler, loop=self._loop)
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         while True:
             connection = await super().connect(req, traces, timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
+            handler = connection.protocol
+            assert isinstance(handler, _Handler)  # noqa: S101  # a connection has one until it is given back
+            if not handler.should_close:
+                handler.head = b""
                 return connection
             connection.close()
 

@@ -26,7 +26,20 @@ from asyncruns.emulator import Emulator
 from .bodies import RUN, THREAD, error, run
 from .byte_proxy import ByteProxy
 from .conftest import Bench, until
-from .script_server import Action, Exchange, answer, chunked, close, dribble, hang, head, reply, reset, say
+from .script_server import (
+    Action,
+    Exchange,
+    ScriptServer,
+    answer,
+    chunked,
+    close,
+    dribble,
+    hang,
+    head,
+    reply,
+    reset,
+    say,
+)
 
 RUN_BYTES = json.dumps(run()).encode()
 
@@ -124,6 +137,24 @@ async def test_row_05_keep_alive_race_of_a_get(bench: Bench) -> None:
         assert (await session.runs.retrieve(THREAD, RUN)).id == RUN
         assert server.count == 3
         assert [request.connection for request in server.requests] == [1, 1, 2]
+    assert sum(bench.waits) == 0
+
+
+async def test_rows_01_03_and_05_in_a_session_of_the_callers(bench: Bench) -> None:
+    """What aiohttp repeats by itself is counted in, too, where it cannot be switched off."""
+    async with aiohttp.ClientSession() as http:
+        async with ScriptServer(close()) as server, bench.session(server.url, http=http) as session:
+            failed = await bench.fails(ConnectionLost, session.runs.retrieve(THREAD, RUN))
+            assert (failed.attempts, server.count) == (3, 3)
+        async with bench.session(f"http://127.0.0.1:{closed_port()}/v1", http=http) as session:
+            refused = await bench.fails(ConnectError, session.runs.retrieve(THREAD, RUN))
+            assert refused.attempts == 3
+        bench.waits.clear()
+        kept = closes_kept_connections(run())
+        async with ScriptServer(kept) as server, bench.session(server.url, http=http) as session:
+            for _ in range(2):
+                assert (await session.runs.retrieve(THREAD, RUN)).id == RUN
+            assert server.count == 3
     assert sum(bench.waits) == 0
 
 
