@@ -56,8 +56,8 @@ class _Handler(ResponseHandler):
 class Connector(aiohttp.TCPConnector):
     """Gives out a kept connection only if nothing came on it meanwhile: aiohttp would take that for our answer."""
 
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(limit=limit)
+    def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
+        super().__init__(limit=limit, ssl=ssl)
         handler: type[ResponseHandler] = _Handler
         self._factory = partial(handler, loop=self._loop)
 

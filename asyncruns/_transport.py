@@ -6,7 +6,7 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakSet
 
 import aiohttp
@@ -74,7 +74,7 @@ class Transport:
         self._settings = settings
         self._quota = RetryQuota()
         self._http: aiohttp.ClientSession | None = None
-        self._middlewares: Sequence[aiohttp.ClientMiddlewareType] = ()
+        self._options: dict[str, Any] = {}  # Of each request, where the HTTP session is the caller's.
         self._has_ended = False
         self._live: WeakSet[LiveAnswer] = WeakSet()
         self._slots = asyncio.Semaphore(settings.max_connections)
@@ -92,11 +92,20 @@ class Transport:
         settings = self._settings
         if settings.http is not None:
             self._http = settings.http
-            self._middlewares = (*settings.http._middlewares, sent_once)  # noqa: SLF001  # ours comes on top
+            self._options = {
+                "auto_decompress": False,
+                "timeout": _TIMEOUT,
+                "ssl": settings.ssl_context or True,
+                "proxy": settings.proxy,
+                "middlewares": (*settings.http._middlewares, sent_once),  # noqa: SLF001  # ours comes on top
+            }
             return self
         self._http = aiohttp.ClientSession(
-            connector=Connector(limit=settings.max_connections),
+            connector=Connector(limit=settings.max_connections, ssl=settings.ssl_context or True),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=_TIMEOUT,
+            proxy=settings.proxy,
             read_bufsize=_READ_BYTES,
             headers=settings.headers,
             trace_configs=list(settings.trace_configs),
@@ -248,11 +257,7 @@ class Transport:
             data=request.body,
             headers=headers,
             allow_redirects=False,
-            auto_decompress=False,
-            timeout=_TIMEOUT,
-            ssl=settings.ssl_context or True,
-            proxy=settings.proxy,
-            middlewares=self._middlewares,
+            **self._options,
         )
 
     def _note_limits(self, response: aiohttp.ClientResponse) -> None:
