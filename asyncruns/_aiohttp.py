@@ -75,7 +75,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 def declared_length(response: aiohttp.ClientResponse) -> int | None:
-    """Return how many bytes the answer says that it has; refuse it if it says so twice, as RFC 9112 (6.3) allows."""
+    """Return how many bytes the answer says that it has; refuse it if it says so twice, as RFC 9110 (8.6) allows."""
     lengths = response.headers.getall("content-length", ())
     if len(lengths) > 1:  # pragma: no cover  # aiohttp's parser in C refuses first, the one in Python does not
         if response._protocol is not None:  # noqa: SLF001  # with a whole body it is back in the pool already

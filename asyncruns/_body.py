@@ -6,7 +6,7 @@ from asyncruns._aiohttp import BROKEN
 from asyncruns._unpack import ENCODINGS, Unpacker
 from asyncruns.errors import ProtocolError, ResponseTooLargeError, TruncatedBodyError, UnexpectedContentError
 
-MAX_ERROR_BYTES = 2**20
+_MAX_ERROR_BYTES = 2**20
 """Decoded bytes of an error's body that are read at most."""
 
 
@@ -24,7 +24,7 @@ async def read_body(response: aiohttp.ClientResponse, length: int | None, max_by
         TruncatedBodyError, DecodeError: It is packed, and cut short or damaged.
         Exception: One of `BROKEN`, as aiohttp raises it.
     """
-    limit = max_bytes if response.status < 400 else MAX_ERROR_BYTES
+    limit = max_bytes if response.status < 400 else _MAX_ERROR_BYTES
     chunks: list[bytes] = []
     try:
         if length is not None and length <= limit and "content-encoding" not in response.headers:

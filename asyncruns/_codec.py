@@ -49,9 +49,9 @@ def check_told_once(data: bytes, model: type) -> None:
     Readers of JSON differ about which of two equal keys counts. For all other fields, and within pages, it is
     the last. Keys written with escapes are not looked for.
     """
-    for key in _READERS[model].identity:
-        if data.count(key) > 1 and _keys(_without_bom(data)).count(key[1:-1].decode()) > 1:
-            raise DecodeError(f"The answer tells its {key[1:-1].decode()} twice.")
+    for written, name in _READERS[model].identity.items():
+        if data.count(written) > 1 and _keys(_without_bom(data)).count(name) > 1:
+            raise DecodeError(f"The answer tells its {name} twice.")
 
 
 def decode_page(data: bytes, model: type[T]) -> Page[T]:
@@ -147,12 +147,12 @@ class _Reader(Generic[T]):
     """Reads one model, by the quickest way that its bytes allow; what that needs is made once.
 
     Attributes:
-        identity: The keys that say which object it is, and whose, as they are written.
+        identity: The keys that say which object it is, and whose: as they are written -> by name.
     """
 
     def __init__(self, model: type[T]) -> None:
         names = {field.name for field in attrs.fields(cast("Any", model))} - {"extra"}
-        self.identity = [f'"{name}"'.encode() for name in ("id", "thread_id", "run_id") if name in names]
+        self.identity = {f'"{name}"'.encode(): name for name in ("id", "thread_id", "run_id") if name in names}
         self._model = model
         self._known = names | RENAMED.get(model, {}).keys() | {"object", *INNER.get(model, ())[:1]}
         self._learn(frozenset())

@@ -42,7 +42,7 @@ class Heartbeat:
 
 async def wait_for_all(name: str, base_url: str, thread_id: str, waits: int) -> dict[str, float]:
     """Wait for so many runs at once and return the figures."""
-    async with make(name.removesuffix("-wait_all"), base_url) as peer:
+    async with make("asyncruns" if name == TOGETHER else name, base_url) as peer:
         await peer.wait("thread_wait_0_50", "run_0")
         gc.collect()
         gc.freeze()  # As servers do once they have started: a full collection walks what lives for ever otherwise.
