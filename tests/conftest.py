@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import selectors
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -16,6 +18,54 @@ from asyncruns.emulator import Emulator
 from asyncruns.emulator.fixtures import emulator
 
 __all__ = ["emulator"]
+
+MOST_AT_ONCE = 0.02
+
+
+class SteadySelector(selectors.DefaultSelector):
+    """Waits for sockets, and keeps a clock that leaves out what nobody waited for.
+
+    The clock goes on by 20 ms at most between one wait and the next, and by 20 ms at most beyond what a wait was for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock, self._at = 0.0, time.monotonic()
+
+    def time(self) -> float:
+        """Return the seconds on the clock."""
+        return self._clock + min(time.monotonic() - self._at, MOST_AT_ONCE)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for what is ready."""
+        self._clock, self._at = self.time(), time.monotonic()
+        ready = super().select(timeout)
+        now = time.monotonic()
+        waited = now - self._at
+        self._clock += waited if timeout is None else min(waited, max(timeout, 0) + MOST_AT_ONCE)
+        self._at = now
+        return ready
+
+
+class SteadyLoop(asyncio.SelectorEventLoop):
+    """An event loop in whose time no garbage is collected and no machine pauses; both take a second and more.
+
+    By its clock a test may say how soon something ends, and no timeout passes before its time. The clock does not see
+    that a callback takes long: who asks for that measures processor time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(SteadySelector())
+
+    def time(self) -> float:
+        """Return the seconds on the clock of the selector."""
+        return self._selector.time()
+
+
+def pytest_asyncio_loop_factories() -> dict[str, type[SteadyLoop]]:
+    """Give every test a steady loop."""
+    return {"steady": SteadyLoop}
+
 
 SHARED = Path(__file__).parents[2] / "shared"
 REASONS = {200: "OK", 204: "No Content"}

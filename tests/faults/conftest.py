@@ -7,11 +7,13 @@ import gc
 import logging
 import os
 import pickle
+import time
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from math import nan
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -148,6 +150,25 @@ def memory_peak() -> Iterator[Growth]:
         reset.write("5")  # Puts VmHWM back to what is resident now (proc(5)).
     yield measured
     measured.growth = _resident("VmHWM") - before
+
+
+@dataclass
+class Busy:
+    """How long this process computed, all its threads together; nan until it is known."""
+
+    seconds: float = nan
+
+
+@contextmanager
+def busy_time() -> Iterator[Busy]:
+    """Measure the processor time that the block takes, collections of other tests' garbage not counted in."""
+    gc.disable()
+    began, measured = time.process_time(), Busy()
+    try:
+        yield measured
+    finally:
+        measured.seconds = time.process_time() - began
+        gc.enable()
 
 
 def _resident(name: str) -> int:
