@@ -50,7 +50,7 @@ def check_told_once(data: bytes, model: type) -> None:
     the last. Keys written with escapes are not looked for.
     """
     for written, name in _READERS[model].identity.items():
-        if data.count(written) > 1 and _keys(_without_bom(data)).count(name) > 1:
+        if data.find(written) != data.rfind(written) and _keys(_without_bom(data)).count(name) > 1:
             raise DecodeError(f"The answer tells its {name} twice.")
 
 

@@ -4,13 +4,10 @@ from typing import Unpack
 
 from asyncruns._arguments import check_params
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import check_id, path
+from asyncruns._protocol import check_id, thread_path
 from asyncruns._resource import Resource
 from asyncruns.models import Message, MessageDeleted
 from asyncruns.params import MessageCreateParams, MessageListParams, MessageModifyParams
-
-_MESSAGES = "/threads/{thread_id}/messages"
-_MESSAGE = "/threads/{thread_id}/messages/{message_id}"
 
 
 class Messages(Resource):
@@ -30,12 +27,12 @@ class Messages(Resource):
             ActiveRunError: The thread has an active run and takes no message until that ends.
         """
         check_params(params, MessageCreateParams)
-        target = path(_MESSAGES, thread_id=thread_id)
+        target = _messages_path(thread_id)
         return await self._post(target, Message, params, timeout, thread_id=thread_id)
 
     async def retrieve(self, thread_id: str, message_id: str, *, timeout: float | None = None) -> Message:
         """Return a message (API page: Retrieve message)."""
-        target = path(_MESSAGE, thread_id=thread_id, message_id=message_id)
+        target = _message_path(thread_id, message_id)
         return await self._get(target, Message, timeout, thread_id=thread_id, id=message_id)
 
     def list(
@@ -51,7 +48,7 @@ class Messages(Resource):
         check_params(params, MessageListParams)
         if "run_id" in params:
             check_id("run_id", params["run_id"])
-        return self._list(path(_MESSAGES, thread_id=thread_id), Message, params, timeout, thread_id=thread_id)
+        return self._list(_messages_path(thread_id), Message, params, timeout, thread_id=thread_id)
 
     async def modify(
         self,
@@ -63,10 +60,18 @@ class Messages(Resource):
     ) -> Message:
         """Replace a message's metadata and return the message (API page: Modify message)."""
         check_params(params, MessageModifyParams)
-        target = path(_MESSAGE, thread_id=thread_id, message_id=message_id)
+        target = _message_path(thread_id, message_id)
         return await self._post(target, Message, params, timeout, repeatable=True, thread_id=thread_id, id=message_id)
 
     async def delete(self, thread_id: str, message_id: str, *, timeout: float | None = None) -> MessageDeleted:
         """Delete a message (API page: Delete message). It is not sent a second time."""
-        target = path(_MESSAGE, thread_id=thread_id, message_id=message_id)
+        target = _message_path(thread_id, message_id)
         return await self._delete(target, MessageDeleted, timeout, id=message_id)
+
+
+def _messages_path(thread_id: str) -> str:
+    return f"{thread_path(thread_id)}/messages"
+
+
+def _message_path(thread_id: str, message_id: str) -> str:
+    return f"{_messages_path(thread_id)}/{check_id('message_id', message_id)}"

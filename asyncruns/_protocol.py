@@ -101,11 +101,14 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-def path(template: str, **ids: object) -> str:
-    """Fill *template* (`/threads/{thread_id}/runs`) with ids, each checked by `check_id`."""
-    for name, value in ids.items():
-        check_id(name, value)
-    return template.format_map(ids)
+def thread_path(thread_id: object) -> str:
+    """Return the path of a thread. Raises `InvalidIdError`."""
+    return f"/threads/{check_id('thread_id', thread_id)}"
+
+
+def run_path(thread_id: object, run_id: object) -> str:
+    """Return the path of a run. Raises `InvalidIdError`."""
+    return f"/threads/{check_id('thread_id', thread_id)}/runs/{check_id('run_id', run_id)}"
 
 
 def with_query(target: str, query: Iterable[tuple[str, str]]) -> str:

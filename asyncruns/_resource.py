@@ -10,7 +10,16 @@ from asyncruns._arguments import check_count, check_limit, check_order
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, read_owners, split_page
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import Answer, Request, check_cursor, check_id, check_identity, check_seconds, path, with_query
+from asyncruns._protocol import (
+    Answer,
+    Request,
+    check_cursor,
+    check_id,
+    check_identity,
+    check_seconds,
+    run_path,
+    with_query,
+)
 from asyncruns._run_states import rests
 from asyncruns._snapshots import Subject
 from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
@@ -29,7 +38,6 @@ _LISTING_DEFAULTS: Mapping[str, Any] = {
     "before": None,
     "max_items": None,
 }
-RUN = "/threads/{thread_id}/runs/{run_id}"
 
 _SETTLE_SECONDS = 660.0
 
@@ -118,7 +126,7 @@ class Resource:
         )
 
     def _ask_for_run(self, thread_id: str, run_id: str, seconds: float) -> Awaitable[Answer]:
-        return self._transport.send(_get_request(path(RUN, thread_id=thread_id, run_id=run_id)), timeout=seconds)
+        return self._transport.send(_get_request(run_path(thread_id, run_id)), timeout=seconds)
 
     def _read_run(self, answer: Answer, thread_id: str, run_id: str) -> Run:
         return self._read(answer, Run, thread_id=thread_id, id=run_id)

@@ -9,8 +9,8 @@ from asyncruns._arguments import REQUEST_KEY, check_params, with_request_key
 from asyncruns._driving import Driver, ToolCaller
 from asyncruns._once import Change, Creation
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import check_seconds, path, with_query
-from asyncruns._resource import RUN, Resource
+from asyncruns._protocol import check_seconds, run_path, thread_path, with_query
+from asyncruns._resource import Resource
 from asyncruns._run_states import has_taken, is_stopping, is_terminal, rests
 from asyncruns._snapshots import Subject
 from asyncruns._stream import OnInterrupt, RunStream
@@ -20,8 +20,6 @@ from asyncruns.models import Run, StreamEvent
 from asyncruns.params import ListParams, RunCreateParams, RunModifyParams, ToolOutput
 
 IfActive = Literal["raise", "wait", "cancel"]
-
-_RUNS = "/threads/{thread_id}/runs"
 
 
 class Runs(Resource):
@@ -147,7 +145,7 @@ class Runs(Resource):
 
     async def retrieve(self, thread_id: str, run_id: str, *, timeout: float | None = None) -> Run:
         """Return a run as it is now (API page: Retrieve run)."""
-        target = path(RUN, thread_id=thread_id, run_id=run_id)
+        target = run_path(thread_id, run_id)
         return await self._get(target, Run, timeout, thread_id=thread_id, id=run_id)
 
     def list(
@@ -164,14 +162,14 @@ class Runs(Resource):
             **params: See `ListParams`.
         """
         check_params(params, ListParams)
-        return self._list(path(_RUNS, thread_id=thread_id), Run, params, timeout, thread_id=thread_id)
+        return self._list(_runs_path(thread_id), Run, params, timeout, thread_id=thread_id)
 
     async def modify(
         self, thread_id: str, run_id: str, *, timeout: float | None = None, **params: Unpack[RunModifyParams]
     ) -> Run:
         """Replace a run's metadata and return the run (API page: Modify run)."""
         check_params(params, RunModifyParams)
-        target = path(RUN, thread_id=thread_id, run_id=run_id)
+        target = run_path(thread_id, run_id)
         return await self._post(target, Run, params, timeout, repeatable=True, thread_id=thread_id, id=run_id)
 
     async def cancel(self, thread_id: str, run_id: str, *, timeout: float | None = None) -> Run:
@@ -180,7 +178,7 @@ class Runs(Resource):
         Raises:
             BadRequestError: The run is terminal already.
         """
-        target = path(f"{RUN}/cancel", thread_id=thread_id, run_id=run_id)
+        target = f"{run_path(thread_id, run_id)}/cancel"
         return await self._changed(thread_id, run_id, target, {}, timeout, is_stopping)
 
     async def submit_tool_outputs(
@@ -344,8 +342,12 @@ def _creation(thread_id: str, params: Mapping[str, Any], request_key: str | None
     include = body.pop("include", None) or ()
     if request_key is not None:
         body["metadata"] = with_request_key(body.get("metadata"), request_key)
-    target = with_query(path(_RUNS, thread_id=thread_id), [("include[]", str(value)) for value in include])
+    target = with_query(_runs_path(thread_id), [("include[]", str(value)) for value in include])
     return target, body
+
+
+def _runs_path(thread_id: str) -> str:
+    return f"{thread_path(thread_id)}/runs"
 
 
 def _ids(run: object) -> tuple[str, str]:
@@ -361,5 +363,5 @@ def _outputs(thread_id: str, run_id: str, tool_outputs: Sequence[ToolOutput]) ->
     """Return the target and the body that submit *tool_outputs*."""
     for output in tool_outputs:
         check_params(output, ToolOutput)
-    target = path(f"{RUN}/submit_tool_outputs", thread_id=thread_id, run_id=run_id)
+    target = f"{run_path(thread_id, run_id)}/submit_tool_outputs"
     return target, {"tool_outputs": list(tool_outputs)}

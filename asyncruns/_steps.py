@@ -5,12 +5,10 @@ from typing import Unpack
 
 from asyncruns._arguments import check_params
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import path, with_query
+from asyncruns._protocol import check_id, run_path, with_query
 from asyncruns._resource import Resource
 from asyncruns.models import RunStep
 from asyncruns.params import Include, StepListParams
-
-_STEPS = "/threads/{thread_id}/runs/{run_id}/steps"
 
 
 class Steps(Resource):
@@ -28,7 +26,7 @@ class Steps(Resource):
             **params: See `StepListParams`; `include` asks for the text that file search found.
         """
         check_params(params, StepListParams)
-        target = path(_STEPS, thread_id=thread_id, run_id=run_id)
+        target = f"{run_path(thread_id, run_id)}/steps"
         return self._list(target, RunStep, params, timeout, thread_id=thread_id, run_id=run_id)
 
     async def retrieve(
@@ -49,6 +47,6 @@ class Steps(Resource):
             include: What to add to the answer: the text that file search found.
             timeout: Seconds for the whole call.
         """
-        target = path(f"{_STEPS}/{{step_id}}", thread_id=thread_id, run_id=run_id, step_id=step_id)
+        target = f"{run_path(thread_id, run_id)}/steps/{check_id('step_id', step_id)}"
         target = with_query(target, [("include[]", value) for value in include])
         return await self._get(target, RunStep, timeout, thread_id=thread_id, run_id=run_id, id=step_id)

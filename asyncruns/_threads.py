@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from asyncruns._arguments import check_params, with_request_key
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import path
+from asyncruns._protocol import thread_path
 from asyncruns._resource import Resource
 from asyncruns._snapshots import Subject
 from asyncruns._stream import OnInterrupt, RunStream
@@ -17,8 +17,6 @@ from asyncruns.params import ListParams, ThreadCreateAndRunParams, ThreadCreateP
 
 CreateRun = Callable[..., Awaitable[Run]]
 """`Runs.create`; the resources do not know each other, so the session hands it in."""
-
-_THREAD = "/threads/{thread_id}"
 
 
 class Threads(Resource):
@@ -38,11 +36,11 @@ class Threads(Resource):
 
     async def retrieve(self, thread_id: str, *, timeout: float | None = None) -> Thread:
         """Return a thread (API page: Retrieve thread)."""
-        return await self._get(path(_THREAD, thread_id=thread_id), Thread, timeout, id=thread_id)
+        return await self._get(thread_path(thread_id), Thread, timeout, id=thread_id)
 
     async def retrieve_raw(self, thread_id: str, *, timeout: float | None = None) -> bytes:
         """Return a thread's JSON bytes exactly as sent; they are looked through as `retrieve` does."""
-        return await self._get_raw(path(_THREAD, thread_id=thread_id), Thread, timeout, id=thread_id)
+        return await self._get_raw(thread_path(thread_id), Thread, timeout, id=thread_id)
 
     def list(self, *, timeout: float | None = None, **params: Unpack[ListParams]) -> AsyncCursorPager[Thread]:
         """Return a pager over all threads, where the server has that listing (Azure AI Foundry does, OpenAI did not).
@@ -57,12 +55,12 @@ class Threads(Resource):
     ) -> Thread:
         """Replace a thread's metadata or tool resources and return the thread (API page: Modify thread)."""
         check_params(params, ThreadModifyParams)
-        target = path(_THREAD, thread_id=thread_id)
+        target = thread_path(thread_id)
         return await self._post(target, Thread, params, timeout, repeatable=True, id=thread_id)
 
     async def delete(self, thread_id: str, *, timeout: float | None = None) -> ThreadDeleted:
         """Delete a thread with all that is in it (API page: Delete thread). It is not sent a second time."""
-        return await self._delete(path(_THREAD, thread_id=thread_id), ThreadDeleted, timeout, id=thread_id)
+        return await self._delete(thread_path(thread_id), ThreadDeleted, timeout, id=thread_id)
 
     async def create_and_run(
         self,

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -22,7 +21,7 @@ from asyncruns import AsyncRunsError, Message, Run, RunStep, Thread
 from asyncruns._codec import check_told_once, decode, decode_page, split_page
 from asyncruns._events import decode_event
 from asyncruns._pacing import MAX_RETRY_AFTER, parse_retry_after
-from asyncruns._protocol import Answer, check_id, judge, path
+from asyncruns._protocol import Answer, check_id, judge, thread_path
 from asyncruns._sse import SSEDecoder
 from asyncruns.errors import escape_server_text
 
@@ -66,7 +65,7 @@ def read_id(data: bytes) -> None:
     """Put it into a path, which keeps its shape."""
     text = data.decode("utf-8", "surrogateescape")
     _refused(check_id, "thread_id", text)
-    filled = _refused(partial(path, "/threads/{thread_id}/runs"), thread_id=text)
+    filled = _refused(thread_path, thread_id=text)
     assert filled is None or str(filled).count("/") == 3
 
 

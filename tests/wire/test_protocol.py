@@ -34,8 +34,8 @@ from asyncruns._protocol import (
     check_identity,
     judge,
     looks_like_json,
-    path,
     request_id,
+    run_path,
     with_query,
 )
 
@@ -78,7 +78,7 @@ def judged(status, body=b"", headers=None, redact=str):
 
 
 class TestIds:
-    """`check_id` and `path`: nothing but an id gets into a path."""
+    """`check_id` and the paths: nothing but an id gets into a path."""
 
     @pytest.mark.parametrize(
         "value", ["run_abc123", "a", "0", "6b01388779216085c7a580fb", "a.b-c~d_e", "a" * 256, "a.."]
@@ -109,7 +109,7 @@ class TestIds:
     def test_any_text_is_refused_or_stays_one_segment(self, text):
         """The law: either `InvalidIdError`, or a path of exactly the expected segments on the same host."""
         try:
-            target = path("/threads/{thread_id}/runs/{run_id}", thread_id="thread_1", run_id=text)
+            target = run_path("thread_1", text)
         except InvalidIdError:
             return
         self.assert_one_segment(target, text)
@@ -117,7 +117,7 @@ class TestIds:
     @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,255}", fullmatch=True))
     def test_every_id_stays_one_segment(self, text):
         """So for every text that is an id."""
-        self.assert_one_segment(path("/threads/{thread_id}/runs/{run_id}", thread_id="thread_1", run_id=text), text)
+        self.assert_one_segment(run_path("thread_1", text), text)
 
     def assert_one_segment(self, target, text):
         """Hold the URL made of *target* against what was meant."""
