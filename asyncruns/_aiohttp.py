@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -34,17 +34,22 @@ _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientC
 class _Handler(ResponseHandler):
     """Refuses a head in which a line ends with a line feed alone: who reads it otherwise sees another answer in it.
 
-    Attributes:
-        head: What has come of the next answer's head; None when all of it has.
+    It is also connected no longer when something came that nobody asked for: aiohttp would take it for the next answer.
     """
 
-    head: bytes | None = None
+    _head: bytes | None = None  # What has come of this answer's head; None when all of it has.
+    _head_of: object = None  # aiohttp makes a parser for each answer.
+
+    def is_connected(self) -> bool:
+        return super().is_connected() and not self.should_close
 
     def data_received(self, data: bytes) -> None:
-        if self.head is not None:
-            head = self.head + data if self.head else data
+        if self._parser is not self._head_of:
+            self._head, self._head_of = b"", self._parser
+        if self._head is not None:
+            head = self._head + data if self._head else data
             end = head.find(b"\r\n\r\n")
-            self.head = head if end < 0 else None
+            self._head = head if end < 0 else None
             lines = len(head) if end < 0 else end
             if head.count(b"\n", 0, lines) != head.count(b"\r\n", 0, lines):
                 self.close()
@@ -54,24 +59,12 @@ class _Handler(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Gives out a kept connection only if nothing came on it meanwhile: aiohttp would take that for our answer."""
+    """Makes connections with handlers of ours."""
 
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
         super().__init__(limit=limit, ssl=ssl)
         handler: type[ResponseHandler] = _Handler
         self._factory = partial(handler, loop=self._loop)
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.connector.Connection:
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            handler = connection.protocol
-            assert isinstance(handler, _Handler)  # noqa: S101  # a connection has one until it is given back
-            if not handler.should_close:
-                handler.head = b""
-                return connection
-            connection.close()
 
 
 def declared_length(response: aiohttp.ClientResponse) -> int | None:
@@ -161,7 +154,7 @@ class LiveAnswer:
     @property
     def _is_connected(self) -> bool:
         connection = None if self._response is None else self._response.connection
-        return connection is not None and connection.protocol is not None and connection.protocol.is_connected()
+        return connection is not None and connection.transport is not None and not connection.transport.is_closing()
 
     def close(self) -> None:
         """Close the connection, unless the answer has ended and given it back."""
