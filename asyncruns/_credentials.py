@@ -46,14 +46,17 @@ class Credentials:
         """Whether asking again may give another key."""
         return self._provider is not None
 
-    async def current(self, now: float) -> Secret:
-        """Return the key, from the provider if there is none yet or the old one ends within a minute of *now*."""
-        if self._secret is not None and not self._ends(now):
-            return self._secret
+    def held(self, now: float) -> Secret | None:
+        """Return the key; None if there is none yet or it ends within a minute of *now*."""
+        return None if self._expires_on is not None and now >= self._expires_on - _RENEW_BEFORE else self._secret
+
+    async def renewed(self, now: float) -> Secret:
+        """Return a new key from the provider, where none is held that is good at *now*."""
         async with self._asking:
-            if self._secret is None or self._ends(now):
-                self._secret = await self._ask()
-            return self._secret
+            secret = self.held(now)
+            if secret is None:
+                secret = self._secret = await self._ask()
+            return secret
 
     def forget(self, refused: Secret) -> None:
         """Drop *refused*, unless another caller has already replaced it."""
@@ -69,9 +72,6 @@ class Credentials:
         for secret in self._given:
             text = secret.redact(text)
         return text
-
-    def _ends(self, now: float) -> bool:
-        return self._expires_on is not None and now >= self._expires_on - _RENEW_BEFORE
 
     async def _ask(self) -> Secret:
         assert self._provider is not None  # noqa: S101  # a given key never ends and is never forgotten

@@ -17,7 +17,7 @@ from asyncruns._aiohttp import BROKEN, Connector, LiveAnswer, declared_length, f
 from asyncruns._body import read_body
 from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
-from asyncruns._cutoff import Cutoff
+from asyncruns._cutoff import Cutoff, Timer
 from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, next_wait
 from asyncruns._protocol import Answer, Request, check_seconds, judge, looks_like_json, request_id
 from asyncruns._rate_limit import RateLimit
@@ -77,6 +77,7 @@ class Transport:
         self._options: dict[str, Any] = {}  # Of each request, where the HTTP session is the caller's.
         self._has_ended = False
         self._live: WeakSet[LiveAnswer] = WeakSet()
+        self._timer: Timer | None = None
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._told_content_type = False
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -90,6 +91,7 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        self._timer = Timer(asyncio.get_running_loop())
         if settings.http is not None:
             self._http = settings.http
             self._options = {
@@ -117,6 +119,8 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         for live in list(self._live):  # aiohttp would leave their readers waiting.
             live.close()
+        if self._timer is not None:
+            self._timer.rest()
         http, self._http, self._has_ended = self._http, None, True
         if http is not None and http is not self._settings.http:
             await http.close()
@@ -157,11 +161,15 @@ class Transport:
     async def _call(self, request: Request, timeout: float | None, *, live: Literal[True]) -> LiveAnswer: ...
     async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
-        await self._take_turn()
-        call = _Call(request, live=live, when=asyncio.get_running_loop().time() + seconds)
+        rate_limit, credentials = self._settings.rate_limit, self._settings.credentials
+        if rate_limit is not None:
+            await rate_limit.turn()
+        timer = self._timer if timeout is None or timeout == self._settings.timeout else None
+        call = _Call(request, live=live, when=asyncio.get_running_loop().time() + seconds, timer=timer)
         with call:
             while True:
-                secret = await self._settings.credentials.current(self.now())
+                if (secret := credentials.held(now := self.now())) is None:
+                    secret = await credentials.renewed(now)
                 # A slot comes before the work: of ten thousand calls at once, all but a few wait here, and hold little.
                 await self._slots.acquire()
                 outcome = await self._attempt(call, secret)
@@ -206,9 +214,6 @@ class Transport:
         method, target = call.request.method, call.request.target
         logger.info("%s %s: attempt %d failed, next in %.2f s", method, target, call.attempts, wait)
         await self.sleep(wait)
-        await self._take_turn()
-
-    async def _take_turn(self) -> None:
         if self._settings.rate_limit is not None:
             await self._settings.rate_limit.turn()
 
@@ -321,8 +326,8 @@ class _Call(Cutoff):
 
     __slots__ = ("attempts", "has_renewed", "headers", "live", "request")
 
-    def __init__(self, request: Request, *, live: bool, when: float) -> None:
-        super().__init__(when)
+    def __init__(self, request: Request, *, live: bool, when: float, timer: Timer | None) -> None:
+        super().__init__(when, timer)
         self.request, self.live = request, live
         self.attempts, self.has_renewed = 0, False
         self.headers: Mapping[str, str] = _NO_HEADERS
