@@ -9,10 +9,14 @@ _CONTEXT = Context()  # Each timer would copy the task's otherwise, and to end t
 
 
 class Timer:
-    """One timer of the event loop for many cutoffs that last equally long: whoever comes last is over last."""
+    """One timer of the event loop for many cutoffs that last equally long: whoever comes last is over last.
+
+    Attributes:
+        loop: The event loop. To ask which one is running costs a call of the system, up to Python 3.11.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._waiting: dict[Cutoff, None] = {}  # A set that keeps the order.
         self._handle: asyncio.TimerHandle | None = None
 
@@ -33,11 +37,11 @@ class Timer:
             self._handle = None
 
     def _set(self, when: float) -> None:
-        self._handle = self._loop.call_at(when, self._ring, when, context=_CONTEXT)
+        self._handle = self.loop.call_at(when, self._ring, when, context=_CONTEXT)
 
     def _ring(self, when: float) -> None:
         self._handle = None
-        now, due = max(when, self._loop.time()), []  # The loop may ring a clock's tick too early.
+        now, due = max(when, self.loop.time()), []  # The loop may ring a clock's tick too early.
         for cutoff in self._waiting:
             if cutoff.when > now:
                 self._set(cutoff.when)
@@ -68,7 +72,7 @@ class Cutoff:
         self._timer = timer
 
     def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop() if self._timer is None else self._timer.loop
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101  # a coroutine runs in a task
         self._task, self._cancelled_before = task, task.cancelling()

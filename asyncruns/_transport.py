@@ -74,10 +74,10 @@ class Transport:
         self._settings = settings
         self._quota = RetryQuota()
         self._http: aiohttp.ClientSession | None = None
+        self._timer: Timer  # From when it is open.
         self._options: dict[str, Any] = {}  # Of each request, where the HTTP session is the caller's.
         self._has_ended = False
         self._live: WeakSet[LiveAnswer] = WeakSet()
-        self._timer: Timer | None = None
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._told_content_type = False
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -119,8 +119,7 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         for live in list(self._live):  # aiohttp would leave their readers waiting.
             live.close()
-        if self._timer is not None:
-            self._timer.rest()
+        self._timer.rest()
         http, self._http, self._has_ended = self._http, None, True
         if http is not None and http is not self._settings.http:
             await http.close()
@@ -161,11 +160,12 @@ class Transport:
     async def _call(self, request: Request, timeout: float | None, *, live: Literal[True]) -> LiveAnswer: ...
     async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
+        self._open_http()
         rate_limit, credentials = self._settings.rate_limit, self._settings.credentials
         if rate_limit is not None:
             await rate_limit.turn()
-        timer = self._timer if timeout is None or timeout == self._settings.timeout else None
-        call = _Call(request, live=live, when=asyncio.get_running_loop().time() + seconds, timer=timer)
+        timer = self._timer if seconds == self._settings.timeout else None
+        call = _Call(request, live=live, when=self._timer.loop.time() + seconds, timer=timer)
         with call:
             while True:
                 if (secret := credentials.held(now := self.now())) is None:
@@ -204,7 +204,7 @@ class Transport:
             attempt=call.attempts,
             repeatable=call.request.repeatable,
             policy=self._settings.retry,
-            remaining=call.when - asyncio.get_running_loop().time(),
+            remaining=call.when - self._timer.loop.time(),
             random=self.random,
         )
         if wait is None:
