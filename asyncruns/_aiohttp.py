@@ -1,5 +1,6 @@
 """aiohttp tamed: its errors turned into ours, its own repetition switched off, its answers read as they come."""
 
+import asyncio
 import os
 import socket
 import ssl
@@ -30,6 +31,10 @@ BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises for a connection or an answer that is no good; its parser in Python has errors of its own."""
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
+_RECEIVED_BYTES = 124 * 1024
+"""What is read from a socket at once. asyncio makes a new buffer for it each time, of 256 KiB by itself; from 128 KiB on
+the C library asks the system for it, shrinks it and gives it back, for every answer, however short."""
+
 
 class _Handler(ResponseHandler):
     """Refuses a head in which a line ends with a line feed alone: who reads it otherwise sees another answer in it.
@@ -39,6 +44,11 @@ class _Handler(ResponseHandler):
 
     _head: bytes | None = None  # What has come of this answer's head; None when all of it has.
     _head_of: object = None  # aiohttp makes a parser for each answer.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = _RECEIVED_BYTES
 
     def is_connected(self) -> bool:
         return super().is_connected() and not self.should_close
