@@ -32,8 +32,8 @@ BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
 _RECEIVED_BYTES = 124 * 1024
-"""What is read from a socket at once. asyncio makes a new buffer for it each time, of 256 KiB by itself; from 128 KiB on
-the C library asks the system for it, shrinks it and gives it back, for every answer, however short."""
+"""What is read from a socket at once. asyncio makes a new buffer for it each time, of 256 KiB by itself; from 128 KiB
+on the C library asks the system for it, shrinks it and gives it back, for every answer, however short."""
 
 
 class _Handler(ResponseHandler):
