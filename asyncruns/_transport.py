@@ -160,7 +160,8 @@ class Transport:
     async def _call(self, request: Request, timeout: float | None, *, live: Literal[True]) -> LiveAnswer: ...
     async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
-        self._open_http()
+        if self._http is None:
+            raise self._not_open()
         rate_limit, credentials = self._settings.rate_limit, self._settings.credentials
         if rate_limit is not None:
             await rate_limit.turn()
@@ -224,7 +225,8 @@ class Transport:
         try:
             response = await self._ask(call.request, secret, live=call.live)
             call.headers = response.headers
-            self._note_limits(response)
+            if self._settings.rate_limit is not None:
+                self._settings.rate_limit.note(response.status, response.headers, self.now())
             length = declared_length(response)
             if call.live and is_live(response):
                 live = LiveAnswer(response, call.request, on_close=free)
@@ -248,7 +250,9 @@ class Transport:
         return self._judged(Answer(status=response.status, headers=response.headers, body=body), call)
 
     def _ask(self, request: Request, secret: Secret, *, live: bool) -> Awaitable[aiohttp.ClientResponse]:
-        settings, http = self._settings, self._open_http()
+        settings, http = self._settings, self._http
+        if http is None or (http is settings.http and http.closed):
+            raise self._not_open()
         headers = settings.credentials.header(secret)
         if request.body is not None:
             headers["Content-Type"] = "application/json"
@@ -265,12 +269,10 @@ class Transport:
             **self._options,
         )
 
-    def _note_limits(self, response: aiohttp.ClientResponse) -> None:
-        if self._settings.rate_limit is not None:
-            self._settings.rate_limit.note(response.status, response.headers, self.now())
-
     def _judged(self, answer: Answer, call: "_Call") -> Answer | Failure:
-        error = judge(answer, now=self.now(), redact=self._settings.credentials.redact)
+        # What servers normally send needs no judgement.
+        is_usual = answer.status == 200 and answer.body[:1] == b"{" and looks_like_json(answer)
+        error = None if is_usual else judge(answer, now=self.now(), redact=self._settings.credentials.redact)
         if error is None and _ends_with_connection(answer) and is_cut_short(answer.body):
             lost = TruncatedBodyError(f"{call.request.method} {call.request.target}: the answer ends in the middle.")
             return Failure(error=lost, began=True, transient=True)
@@ -282,7 +284,8 @@ class Transport:
                 preview=self._settings.credentials.redact(answer.body[:200].decode("utf-8", "replace")),
             )
         if error is None:
-            self._tell_content_type(answer)
+            if not is_usual:
+                self._tell_content_type(answer)
             return answer
         if not isinstance(error, StatusError):
             return Failure(error=error, began=True, transient=False)
@@ -299,13 +302,11 @@ class Transport:
         id = request_id(call.headers)
         return None if id is None else self._settings.credentials.redact(id)
 
-    def _open_http(self) -> aiohttp.ClientSession:
-        if self._http is None or self._http.closed:
-            state = "closed" if self._has_ended or self._http is not None else "not open"
-            raise ConfigurationError(
-                f"The session is {state}: use it inside 'async with asyncruns.Session() as session:'."
-            )
-        return self._http
+    def _not_open(self) -> ConfigurationError:
+        state = "closed" if self._has_ended or self._http is not None else "not open"
+        return ConfigurationError(
+            f"The session is {state}: use it inside 'async with asyncruns.Session() as session:'."
+        )
 
     def _tell_content_type(self, answer: Answer) -> None:
         if not self._told_content_type and not looks_like_json(answer):
