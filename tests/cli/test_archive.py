@@ -259,7 +259,7 @@ async def test_row_74_second_signal(
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(child.wait(), 0.5)
     child.send_signal(number)
-    assert await asyncio.wait_for(child.wait(), 5) == code
+    assert await asyncio.wait_for(child.wait(), 1) == code
     other.close()
     emulator.delay = 0
     child = await process("export", str(tmp_path / "a.db"), "--json", on=emulator)
