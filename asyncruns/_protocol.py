@@ -108,7 +108,7 @@ def thread_path(thread_id: object) -> str:
 
 def run_path(thread_id: object, run_id: object) -> str:
     """Return the path of a run. Raises `InvalidIdError`."""
-    return f"/threads/{check_id('thread_id', thread_id)}/runs/{check_id('run_id', run_id)}"
+    return f"{thread_path(thread_id)}/runs/{check_id('run_id', run_id)}"
 
 
 def with_query(target: str, query: Iterable[tuple[str, str]]) -> str:
