@@ -244,7 +244,7 @@ class Transport:
         except (*BROKEN, ValueError) as error:
             return failure(error, call.request)
         finally:
-            if response is not None:
+            if response is not None and not response.closed:  # It is, once its body was read to the end.
                 response.release()
             free()
         return self._judged(Answer(status=response.status, headers=response.headers, body=body), call)
