@@ -55,7 +55,7 @@ def working(peer: str, base_url: str) -> Iterator[Worker]:
 
 @attrs.frozen(kw_only=True)
 class Demand:
-    """What one client's figure must be, as a ratio to another's.
+    """What one client's figure must be, as a ratio to another's; without bounds the ratio is only shown.
 
     Attributes:
         ours: The entry that is judged.
@@ -75,8 +75,12 @@ class Demand:
             (self.at_least is not None and ratio < self.at_least) or (self.at_most is not None and ratio > self.at_most)
         )
 
-    def __str__(self) -> str:
-        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+    def verdict(self, ratio: float) -> str:
+        """Say what is asked for, and whether *ratio* is that."""
+        if self.at_least is None and self.at_most is None:
+            return ""
+        asked = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+        return f"asked {asked:<8} {'met' if self.met(ratio) else 'MISSED'}"
 
 
 @attrs.frozen(kw_only=True)
@@ -88,7 +92,7 @@ class Row:
         title: What the table says.
         unit: Of the figures.
         entries: Per label, what takes one figure.
-        demands: The ratios that are asked for.
+        demands: The ratios that are looked at.
         rounds: How often, when not as often as the others.
     """
 
@@ -126,7 +130,7 @@ def measured(row: Row, rounds: int) -> Outcome:
 
 
 def table(outcome: Outcome) -> str:
-    """Return the row as lines: the median and the spread of each label, and the ratios that are asked for."""
+    """Return the row as lines: the median and the spread of each label, and the ratios that are looked at."""
     row = outcome.row
     lines = [f"{row.title} [{row.unit}], rounds: {len(next(iter(outcome.figures.values())))}"]
     for label, figures in outcome.figures.items():
@@ -134,9 +138,8 @@ def table(outcome: Outcome) -> str:
         lines.append(f"  {label:<40} {_short(statistics.median(figures)):>10}   ({spread})")
     for demand in row.demands:
         ratio = outcome.ratio(demand)
-        verdict = "met" if demand.met(ratio) else "MISSED"
         subject = demand.ours if demand.theirs is None else f"{demand.ours} / {demand.theirs}"
-        lines.append(f"    {subject:<50} {ratio:>8.2f}   asked {demand!s:<8} {verdict}")
+        lines.append(f"    {subject:<50} {ratio:>8.2f}   {demand.verdict(ratio)}".rstrip())
     return "\n".join(lines)
 
 
