@@ -1,9 +1,8 @@
 """Fill an archive from a server: many walks at once, each to its end, whatever happens to the others."""
 
 import asyncio
-import itertools
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,7 +15,6 @@ from asyncruns import (
     AsyncCursorPager,
     AsyncRunsError,
     AuthenticationError,
-    InvalidIdError,
     Session,
     StepListParams,
 )
@@ -27,18 +25,16 @@ from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import FROM_NEWEST, KnownThread, Order, PageWrite, ThreadState, ThreadWrite, Walk
 from asyncruns.archive._schema import Kind
+from asyncruns.archive._staging import ThreadIds, stage
 from asyncruns.archive._store import Store
+from asyncruns.archive._turns import Job, Turns
 from asyncruns.archive._walking import PAGE_ITEMS, MakePager, Walker
 from asyncruns.archive._writer import Writer
 
-ThreadIds = Iterable[str] | AsyncIterable[str]
 Arrived = Callable[[Sequence[Facts]], Awaitable[None]]
-Job = Callable[[], Awaitable[None]]
 ListPager = Callable[[str, Order, str | None, int | None], AsyncCursorPager[Any]]
 
-_STAGED_AT_ONCE = 1000
 _THREADS_AT_ONCE = 100
-_LONGEST_BACKLOG = 1000
 
 
 @attrs.define(eq=False)
@@ -74,11 +70,7 @@ class Exporter:
         self._path = Path(path)
         self._options = options or Options()
         self._patience = Patience(self.progress)
-        self._backlog: deque[tuple[_Thread, deque[tuple[str, Any]]]] = deque()
-        self._newest_ends: deque[tuple[_Thread, Walker]] = deque()
-        self._waiting = 0
-        self._walking = 0
-        self._changed = asyncio.Condition()
+        self._turns = Turns(self._options.concurrency, self._next_beginning)
         self._fresh: deque[KnownThread] = deque()
         self._last_fresh: int | None = 0
         self._writer: Writer
@@ -102,11 +94,13 @@ class Exporter:
         if isinstance(thread_ids, str | bytes):
             raise TypeError("thread_ids must be several ids, not one string.")
         async with Writer(self._path) as self._writer:
-            self.progress.threads = await self._stage(thread_ids)
+            self.progress.threads = await stage(
+                self._writer, self._session, thread_ids, allow_change=self._options.allow_change
+            )
             try:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(self._options.concurrency):
-                        workers.create_task(self._work())
+                        workers.create_task(self._turns.work())
             except* ExportStopped as group:
                 raise first_of(group).error from None
             except* AsyncRunsError as group:
@@ -115,89 +109,30 @@ class Exporter:
                 await self._writer.call(Store.index_runs)
         return self.progress
 
-    async def _stage(self, thread_ids: ThreadIds | None) -> int:
-        if thread_ids is None:
-            await self._stage_listing()
-        elif isinstance(thread_ids, AsyncIterable):
-            ids: list[str] = []
-            async for id in thread_ids:
-                ids.append(_checked_id(id))
-                if len(ids) == _STAGED_AT_ONCE:
-                    await self._writer.call(partial(Store.stage, ids=ids))
-                    ids = []
-            await self._writer.call(partial(Store.stage, ids=ids))
-        else:
-            given = map(_checked_id, thread_ids)
-            while ids := list(itertools.islice(given, _STAGED_AT_ONCE)):
-                await self._writer.call(partial(Store.stage, ids=ids))
-        allowed = self._options.allow_change or thread_ids is None
-        return await self._writer.call(partial(Store.settle, allow_change=allowed))
-
-    async def _stage_listing(self) -> None:
-        async for page in self._session.threads.list(order="asc", limit=PAGE_ITEMS).pages():
-            await self._writer.call(partial(Store.stage, ids=[thread.id for thread in page.data]))
-
-    async def _work(self) -> None:
-        """Do one thing after the other, until there is nothing left for anybody."""
-        while True:
-            async with self._changed:
-                while not (job := await self._next_job()):
-                    if not self._walking:
-                        self._changed.notify_all()
-                        return
-                    await self._changed.wait()
-            await job()
-
-    async def _next_job(self) -> Job | None:
-        """Take a thread to begin, the other end of a listing, or a run whose steps are wanted.
-
-        Runs come first once enough of them wait.
-        """
-        if self._waiting < self._options.concurrency and (known := await self._next_thread()) is not None:
-            self._walking += 1
-            return partial(self._bring, _Thread(known, open_jobs=1))
-        if self._newest_ends:
-            return partial(self._bring_newest, *self._newest_ends.popleft())
-        return self._next_run()
-
-    async def _next_thread(self) -> KnownThread | None:
+    async def _next_beginning(self) -> Job | None:
+        """Take the next thread of those that are to be brought."""
         if not self._fresh and self._last_fresh is not None:
             last, known = await self._writer.call(
                 partial(Store.next_threads, after=self._last_fresh, limit=_THREADS_AT_ONCE)
             )
             self._fresh.extend(known)
             self._last_fresh = last if known else None
-        return self._fresh.popleft() if self._fresh else None
-
-    def _next_run(self) -> Job | None:
-        """Take a run from the thread whose turn it is."""
-        if not self._backlog:
-            return None
-        thread, runs = self._backlog.popleft()
-        run_id, status = runs.popleft()
-        if runs:
-            self._backlog.append((thread, runs))
-        self._waiting -= 1
-        return partial(self._bring_steps, thread, run_id, status)
+        return partial(self._bring, _Thread(self._fresh.popleft(), open_jobs=1)) if self._fresh else None
 
     async def _bring(self, thread: _Thread) -> None:
         """Walk the listings of a thread; the steps of its runs are put off for whoever has time."""
         options = self._options
-        try:
-            if options.threads and not thread.known.has_json:
-                await self._tried(thread, partial(self._bring_itself, thread), lambda: 0)
-            runs = self._listing(thread, "runs", self._runs_pager, partial(self._runs_came, thread))
-            if options.steps and thread.known.walks:
-                newest = thread.known.walks.get(("runs", "desc"))
-                brought = partial(Store.runs_without_steps, walk=runs.walk, newest=newest)
-                await self._put_off(thread, await self._writer.call(brought))
-            await self._walk(thread, runs)
-            self._note_listed(thread)
-            if options.messages:
-                await self._walk(thread, self._listing(thread, "messages", self._messages_pager, _nothing_more))
-        finally:
-            self._walking -= 1
-            await self._tell_others()
+        if options.threads and not thread.known.has_json:
+            await self._tried(thread, partial(self._bring_itself, thread), lambda: 0)
+        runs = await self._listing(thread, "runs", self._runs_pager, partial(self._runs_came, thread))
+        if options.steps and thread.known.walks:
+            newest = thread.known.walks.get(("runs", "desc"))
+            brought = partial(Store.runs_without_steps, walk=runs.walk, newest=newest)
+            await self._put_off(thread, await self._writer.call(brought))
+        await self._walk(thread, runs)
+        self._note_listed(thread)
+        if options.messages:
+            await self._walk(thread, await self._listing(thread, "messages", self._messages_pager, _nothing_more))
         await self._finish_job(thread)
 
     async def _bring_itself(self, thread: _Thread) -> None:
@@ -228,7 +163,7 @@ class Exporter:
             meeting.is_sound = False
         await self._finish_job(thread)
 
-    def _listing(self, thread: _Thread, kind: Kind, pager: ListPager, arrived: Arrived) -> Walker:
+    async def _listing(self, thread: _Thread, kind: Kind, pager: ListPager, arrived: Arrived) -> Walker:
         """Return the walker of a listing of *thread*, which goes on where the last one broke off."""
         walks = thread.known.walks
         walker = self._walker(
@@ -237,20 +172,16 @@ class Exporter:
         newest = walks.get((kind, "desc"))
         if newest is not None and newest.state == "walking":
             walker.meeting = Meeting(self._writer, newest)
-            self._put_off_newest(thread, walker)
+            await self._urge_newest(thread, walker)
         elif self._options.both_ends and (kind, "asc") not in walks:
             newest = Walk(thread_id=thread.id, kind=kind, order="desc", position=FROM_NEWEST)
             walker.meeting = Meeting(self._writer, newest)
-            walker.is_long = partial(self._tell_of_newest, thread, walker)
+            walker.is_long = partial(self._urge_newest, thread, walker)
         return walker
 
-    def _put_off_newest(self, thread: _Thread, walker: Walker) -> None:
+    async def _urge_newest(self, thread: _Thread, walker: Walker) -> None:
         thread.open_jobs += 1
-        self._newest_ends.append((thread, walker))
-
-    async def _tell_of_newest(self, thread: _Thread, walker: Walker) -> None:
-        self._put_off_newest(thread, walker)
-        await self._tell_others()
+        await self._turns.urge(partial(self._bring_newest, thread, walker))
 
     def _walker(self, walk: Walk, pager: MakePager, arrived: Arrived, *, settles: bool = True) -> Walker:
         async def counted(facts: Sequence[Facts]) -> None:
@@ -307,7 +238,7 @@ class Exporter:
         thread.listed = True
 
     async def _put_off(self, thread: _Thread, runs: Sequence[tuple[str, object]]) -> None:
-        """Leave the steps of *runs* to whoever has time; when too many wait already, help first."""
+        """Leave the steps of *runs* to whoever has time."""
         if not runs:
             return
         if thread.known.state == "done" and not thread.stored:
@@ -315,11 +246,7 @@ class Exporter:
             thread.stored = "listed"
         thread.open_jobs += len(runs)
         self.progress.step_listings += len(runs)
-        self._waiting += len(runs)
-        self._backlog.append((thread, deque(runs)))
-        await self._tell_others()
-        while self._waiting > _LONGEST_BACKLOG and (job := self._next_run()):
-            await job()
+        await self._turns.put_off([partial(self._bring_steps, thread, run_id, status) for run_id, status in runs])
 
     async def _finish_job(self, thread: _Thread) -> None:
         thread.open_jobs -= 1
@@ -333,10 +260,6 @@ class Exporter:
             state = "failed"
         if thread.stored or thread.known.state != state or state == "failed":
             await self._writer.write(ThreadWrite(id=thread.id, state=state, reason=thread.reason))
-
-    async def _tell_others(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
     def _runs_pager(self, thread_id: str, order: Order, after: str | None, most: int | None) -> AsyncCursorPager[Any]:
         return self._session.runs.list(thread_id, order=order, limit=_limit(most), after=after, max_items=most)
@@ -369,17 +292,6 @@ def _begun_again(walk: Walk | None, thread_id: str, kind: Kind) -> Walk:
     if walk.state in ("walking", "failed"):
         return walk
     return attrs.evolve(walk, cursor=walk.anchor)
-
-
-def _checked_id(id: object) -> str:
-    """Return *id* if an archive can hold it; whether it is one that a server takes shows later."""
-    if not isinstance(id, str):
-        raise TypeError(f"A thread id must be a string, not {type(id).__name__}.")
-    try:
-        id.encode()
-    except UnicodeEncodeError:
-        raise InvalidIdError(f"A thread id must be text; {id[:100]!a} is none.") from None
-    return id
 
 
 async def _nothing_more(_: Sequence[Facts]) -> None:

@@ -22,7 +22,7 @@ from asyncruns import (
     ServerError,
     Session,
 )
-from asyncruns.archive import Archive, Exporter, Options, _exporter, export
+from asyncruns.archive import Archive, Exporter, Options, _turns, export
 from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator
 
@@ -516,7 +516,7 @@ async def test_backlog_is_bounded_and_shared(
     emulator: Emulator, session: Session, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread of thousands of runs does not pile its steps up, and does not keep others from theirs."""
-    monkeypatch.setattr(_exporter, "_LONGEST_BACKLOG", 200)
+    monkeypatch.setattr(_turns, "_LONGEST_BACKLOG", 200)
     threads = emulator.fill(threads=2, runs_per_thread=700)
     exporter = Exporter(session, path, Options(concurrency=4))
     most = 0
@@ -524,7 +524,7 @@ async def test_backlog_is_bounded_and_shared(
     async def watch() -> None:
         nonlocal most
         while True:
-            most = max(most, exporter._waiting)
+            most = max(most, exporter._turns.waiting)
             await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch())
