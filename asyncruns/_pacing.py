@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
-from asyncruns.errors import AsyncRunsError, ConfigurationError
+from asyncruns.errors import NO_HELP_IN_WAITING, AsyncRunsError, ConfigurationError
 
 MAX_RETRY_AFTER = 366 * 86_400.0
 """Seconds; a server that asks for more than a year is not believed."""
@@ -19,7 +19,6 @@ MAX_RETRY_AFTER = 366 * 86_400.0
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _NEVER_BEGUN = frozenset({429})
-_NO_HELP_IN_WAITING = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +105,7 @@ def judge_status(status: int, code: str | None, headers: Mapping[str, str]) -> t
 
     `x-should-retry: true` or `false`, which some servers send, overrides the second answer.
     """
-    transient = status in _TRANSIENT and code not in _NO_HELP_IN_WAITING
+    transient = status in _TRANSIENT and code not in NO_HELP_IN_WAITING
     wish = headers.get("x-should-retry", "").strip().lower()
     if wish in ("true", "false"):
         transient = wish == "true"

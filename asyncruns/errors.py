@@ -24,6 +24,8 @@ _TRY_AGAIN = re.compile(
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(r"([0-9.]+)\s?(m(?:s|illi)|[smhd])", re.IGNORECASE)
+NO_HELP_IN_WAITING = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+"""Codes of refusals that stay, though their status says that they pass."""
 _SECONDS_PER_UNIT = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -235,6 +237,11 @@ class ConflictError(StatusError):
 
 class RateLimitError(StatusError):
     """Too many requests or tokens, or no quota left: status 429. The request was not carried out."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether waiting does not help, because the quota or the budget of the account is used up."""
+        return self.code in NO_HELP_IN_WAITING
 
 
 class ServerError(StatusError):

@@ -18,7 +18,6 @@ PASSING = (TransportError, ServerError, RateLimitError)
 _TRIES = 5
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 900.0
-_NO_HELP_IN_WAITING = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 class ExportStopped(Exception):  # noqa: N818  # never leaves the package
@@ -92,7 +91,7 @@ class Patience:
 def _may_pass(error: AsyncRunsError) -> bool:
     if not isinstance(error, RateLimitError):
         return True
-    return error.code not in _NO_HELP_IN_WAITING and (error.retry_after or 0.0) <= _LONGEST_PAUSE
+    return not error.is_final and (error.retry_after or 0.0) <= _LONGEST_PAUSE
 
 
 def first_of(group: BaseExceptionGroup[Any]) -> Any:

@@ -218,6 +218,20 @@ def test_status_error_shows_status_code_and_request():
     assert str(errors.NotFoundError("No thread.", status=404)) == "HTTP 404: No thread."
 
 
+@pytest.mark.parametrize(
+    ("code", "is_final"),
+    [
+        (None, False),
+        ("rate_limit_exceeded", False),
+        ("insufficient_quota", True),
+        ("billing_hard_limit_reached", True),
+    ],
+)
+def test_rate_limit_error_says_whether_waiting_helps(code, is_final):
+    """A quota that is used up comes with the status of a limit that passes; the code tells them apart."""
+    assert errors.RateLimitError("Slow down.", status=429, code=code).is_final is is_final
+
+
 def test_status_error_defaults():
     """What the server did not say is None."""
     error = errors.ServerError("Oops.", status=503)
