@@ -133,7 +133,7 @@ class Exporter:
         self._note_listed(thread)
         if options.messages:
             await self._walk(thread, await self._listing(thread, "messages", self._messages_pager, _nothing_more))
-        await self._finish_job(thread)
+        self._finish_job(thread)
 
     async def _bring_itself(self, thread: _Thread) -> None:
         await self._patience.calm()
@@ -149,7 +149,7 @@ class Exporter:
         pager = partial(self._steps_pager, thread.id, run_id)
         await self._walk(thread, self._walker(walk, pager, _nothing_more, settles=is_terminal(status)))
         self.progress.step_listings_done += 1
-        await self._finish_job(thread)
+        self._finish_job(thread)
 
     async def _bring_newest(self, thread: _Thread, walker: Walker) -> None:
         """Walk a listing from its newest end; what goes wrong with that is left to the walk from the oldest."""
@@ -161,7 +161,7 @@ class Exporter:
             raise
         except AsyncRunsError:
             meeting.is_sound = False
-        await self._finish_job(thread)
+        self._finish_job(thread)
 
     async def _listing(self, thread: _Thread, kind: Kind, pager: ListPager, arrived: Arrived) -> Walker:
         """Return the walker of a listing of *thread*, which goes on where the last one broke off."""
@@ -248,7 +248,7 @@ class Exporter:
         self.progress.step_listings += len(runs)
         await self._turns.put_off([partial(self._bring_steps, thread, run_id, status) for run_id, status in runs])
 
-    async def _finish_job(self, thread: _Thread) -> None:
+    def _finish_job(self, thread: _Thread) -> None:
         thread.open_jobs -= 1
         if thread.open_jobs:
             return
@@ -259,7 +259,7 @@ class Exporter:
             self.progress.note_failure(thread.id, thread.reason)
             state = "failed"
         if thread.stored or thread.known.state != state or state == "failed":
-            await self._writer.write(ThreadWrite(id=thread.id, state=state, reason=thread.reason))
+            self._writer.post(ThreadWrite(id=thread.id, state=state, reason=thread.reason))
 
     def _runs_pager(self, thread_id: str, order: Order, after: str | None, most: int | None) -> AsyncCursorPager[Any]:
         return self._session.runs.list(thread_id, order=order, limit=_limit(most), after=after, max_items=most)

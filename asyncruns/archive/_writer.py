@@ -49,6 +49,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         self._thread.start()
@@ -59,10 +60,12 @@ class Writer:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._end()
         if not self._closed.cancelled():
             self._closed.result()
+        if self._failure is not None and kind is None:
+            raise self._failure
 
     async def write(self, *writes: Write) -> None:
         """Return when *writes* are in the archive, all of them in one transaction.
@@ -72,6 +75,15 @@ class Writer:
         """
         await self._given(_Order(self._loop.create_future(), writes=writes))
 
+    def post(self, *writes: Write) -> None:
+        """Have *writes* carried out, all of them in one transaction, after what was ordered before.
+
+        What goes wrong with that is raised at the end, unless something else is.
+        """
+        order = _Order(self._loop.create_future(), writes=writes)
+        order.done.add_done_callback(self._note_failure)
+        self._orders.put(order)
+
     async def call(self, function: Callable[[Store], T]) -> T:
         """Return what *function* gives, called with the store in its thread."""
         result: T = await self._given(_Order(self._loop.create_future(), call=function))
@@ -80,6 +92,9 @@ class Writer:
     async def _given(self, order: _Order) -> Any:
         self._orders.put(order)
         return await order.done
+
+    def _note_failure(self, done: "asyncio.Future[Any]") -> None:
+        self._failure = self._failure or done.exception()
 
     async def _end(self) -> None:
         """Have everything carried out that was ordered, and the archive closed, even while being cancelled."""
