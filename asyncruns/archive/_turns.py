@@ -27,7 +27,7 @@ class Turns:
     def __init__(self, workers: int, begin: Callable[[], Awaitable[Job | None]]) -> None:
         self._workers = workers
         self._begin = begin
-        self._fruitful = 0
+        self._fruitful = 0  # Jobs under way that may give rise to others.
         self._urgent: deque[Job] = deque()
         self._lots: deque[deque[Job]] = deque()
         self.waiting = 0

@@ -7,46 +7,49 @@ from functools import partial
 from asyncruns.archive._turns import Job, Turns
 
 
-async def _done_by(workers: int, beginnings: Iterable[Job], turns_of: list[Turns]) -> None:
-    """Have so many workers do *beginnings* and all that they give rise to; the turns go into *turns_of*."""
+def _turns(workers: int, beginnings: Iterable[Job]) -> Turns:
     rest = iter(beginnings)
 
     async def begin() -> Job | None:
         return next(rest, None)
 
-    turns_of.append(Turns(workers, begin))
+    return Turns(workers, begin)
+
+
+async def _all_done(turns: Turns, workers: int) -> None:
+    """Have so many workers do everything; each is a task that has its number as its name."""
     async with asyncio.TaskGroup() as group:
         for number in range(workers):
-            group.create_task(turns_of[0].work(), name=str(number))
+            group.create_task(turns.work(), name=str(number))
 
 
 async def test_everything_is_done_once_and_lots_take_turns() -> None:
     """What was put off is done one of each lot at a time, and what is urgent before it."""
     done: list[str] = []
-    turns: list[Turns] = []
 
     async def job(name: str) -> None:
         done.append(name)
 
     async def beginning(name: str) -> None:
         done.append(name)
-        await turns[0].put_off([partial(job, f"{name}{number}") for number in range(3)])
+        await turns.put_off([partial(job, f"{name}{number}") for number in range(3)])
 
     async def last() -> None:
-        await turns[0].urge(partial(job, "urgent"))
+        await turns.urge(partial(job, "urgent"))
 
-    await _done_by(1, [partial(beginning, "a")], turns)
+    turns = _turns(1, [partial(beginning, "a")])
+    await _all_done(turns, 1)
     assert done == ["a", "a0", "a1", "a2"]
-    done.clear(), turns.clear()
-    await _done_by(9, [partial(beginning, "a"), partial(beginning, "b"), last], turns)
+    done.clear()
+    turns = _turns(9, [partial(beginning, "a"), partial(beginning, "b"), last])
+    await _all_done(turns, 9)
     assert done == ["a", "b", "urgent", "a0", "b0", "a1", "b1", "a2", "b2"]
-    assert turns[0].waiting == 0
+    assert turns.waiting == 0
 
 
 async def test_what_an_urgent_job_gives_rise_to_is_shared() -> None:
     """No worker leaves while a job is under way that others may come of."""
     names: list[str] = []
-    turns: list[Turns] = []
 
     async def small() -> None:
         task = asyncio.current_task()
@@ -57,11 +60,12 @@ async def test_what_an_urgent_job_gives_rise_to_is_shared() -> None:
     async def urgent() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
-        await turns[0].put_off([small] * 8)
+        await turns.put_off([small] * 8)
 
     async def beginning() -> None:
-        await turns[0].urge(urgent)
+        await turns.urge(urgent)
 
-    await _done_by(4, [beginning], turns)
+    turns = _turns(4, [beginning])
+    await _all_done(turns, 4)
     assert len(names) == 8
     assert set(names) == {"0", "1", "2", "3"}
