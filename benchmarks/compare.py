@@ -179,7 +179,7 @@ def _retrieves(bench: Bench, peers: list[str]) -> Iterator[Row]:
         demands=[
             Demand(ours="asyncruns", theirs="openai", at_least=6),
             Demand(ours="asyncruns", theirs="reference", at_least=0.85),
-            # Shown alone: bare aiohttp itself is six to seven times as fast as this one, and 0.85 of it is asked for.
+            # Shown alone: bare aiohttp itself is about six times as fast as this one, and 0.85 of it is asked for.
             *(
                 Demand(ours=ours, theirs="openai-aiohttp")
                 for ours in ("asyncruns", "reference")
