@@ -84,6 +84,8 @@ def told(path: Path) -> Iterator[None]:
         if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise ArchiveLocked(f"{path} is in use by another program ({error}).") from None
         raise ArchiveError(f"{path} cannot be read or written ({error}).") from None
+    except UnicodeDecodeError as error:  # Also of what SQLite says, which quotes what it found.
+        raise ArchiveCorrupt(f"{path} is damaged ({error}).") from None
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read or written ({error.strerror or error}).") from None
 

@@ -134,6 +134,14 @@ async def test_row_72_flipped_bytes(small: Filled, path: Path, tmp_path: Path) -
     assert outcomes["refused"] > 50
 
 
+async def test_row_72_damage_that_is_no_text(small: Filled, path: Path) -> None:
+    """Where SQLite's own complaint quotes bytes that are no text, the archive is refused like any other damaged one."""
+    await small.export(path)
+    path.write_bytes(path.read_bytes().replace(b"TABLE runs (", b"TABLE runs \xa9"))
+    with pytest.raises(ArchiveCorrupt, match=r"is damaged \(.*decode byte 0xa9"):
+        Archive.open(path)
+
+
 async def test_row_72_rows_made_unreachable(small: Filled, path: Path, tmp_path: Path) -> None:
     """Each page of the file that says it holds one thing less is noticed; what is there would still be right."""
     await small.export(path)
