@@ -12,7 +12,7 @@ from asyncruns import Message, Run, RunStep, Thread
 from asyncruns._codec import decode
 from asyncruns.archive import _file
 from asyncruns.archive._records import WALKS, ThreadState, Walk, check_item, check_thread, read_walk
-from asyncruns.archive._schema import ITEM_COLUMNS, Kind, Table
+from asyncruns.archive._schema import ITEM_COLUMNS, Kind, Table, column
 
 T = TypeVar("T")
 
@@ -169,7 +169,8 @@ class Archive:
 
     def _item_columns(self, table: Kind, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         columns = ITEM_COLUMNS[table]
-        query = f"SELECT {', '.join((*columns, *names))} FROM {table} ORDER BY rowid"  # noqa: S608
+        wanted = [column(table, name) for name in names]
+        query = f"SELECT {', '.join((*columns, *wanted))} FROM {table} ORDER BY rowid"  # noqa: S608
         for row in self._rows(query, ()):
             check_item(self.path, table, row[: len(columns)])
             yield row[len(columns) :]

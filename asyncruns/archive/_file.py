@@ -2,14 +2,14 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _moments
-from asyncruns.archive._schema import APPLICATION_ID, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION
+from asyncruns.archive._schema import APPLICATION_ID, FINISHED, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION
 
 _MAGIC = b"SQLite format 3\0"
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -141,9 +141,13 @@ def _check_marks(path: Path, db: sqlite3.Connection) -> None:
     if version != VERSION:
         raise ArchiveCorrupt(f"{path} is an archive of version {version}; this program reads version {VERSION}.")
     found = {name.decode(errors="replace"): sql for name, sql in db.execute("SELECT name, sql FROM sqlite_schema")}
-    wanted = SCHEMA if "runs_by_id" not in found else {**SCHEMA, "runs_by_id": INDEX_OF_IDS}
-    if any(found.get(name, b"") != statement.encode() for name, statement in wanted.items()):
+    index = {"runs_by_id": INDEX_OF_IDS} if "runs_by_id" in found else {}
+    if not any(_matches(found, wanted | index) for wanted in (FINISHED, SCHEMA)):
         raise ArchiveCorrupt(f"{path} is damaged: its tables are not those of an archive.")
+
+
+def _matches(found: Mapping[str, bytes], wanted: Mapping[str, str]) -> bool:
+    return all(found.get(name, b"") == statement.encode() for name, statement in wanted.items())
 
 
 def _check_pages(path: Path, db: sqlite3.Connection) -> None:

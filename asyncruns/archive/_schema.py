@@ -1,5 +1,6 @@
 """What an archive file looks like inside: its marks, its tables, and the checksum of a row."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 from zlib import crc32
 
@@ -27,7 +28,7 @@ OWNERS: dict[Kind, tuple[str, ...]] = {
 ITEM_COLUMNS = {kind: ("checksum", "json", "id", *owners, "position") for kind, owners in OWNERS.items()}
 """The columns of an item that are under its checksum, behind that."""
 
-FIELDS = {
+FIELDS: dict[Table, dict[str, str]] = {
     "runs": {
         "status": "$.status",
         "created_at": "$.created_at",
@@ -49,16 +50,22 @@ FIELDS = {
 }
 
 
-def _generated(table: str) -> str:
-    return "".join(f",\n  {name} AS (json_extract(json, '{path}'))" for name, path in FIELDS[table].items())
+def column(table: Table, name: str) -> str:
+    """Return the expression for a column of a table; a generated one may not be there yet."""
+    path = FIELDS[table].get(name)
+    return name if path is None else f"json_extract(json, '{path}')"
 
 
-def _items(table: Kind) -> str:
+def _generated(table: Table) -> list[str]:
+    return [f"{name} AS ({column(table, name)})" for name in FIELDS[table]]
+
+
+def _items(table: Kind, generated: Sequence[str] = ()) -> str:
     owners = OWNERS[table]
     declared = "".join(f"  {owner} TEXT NOT NULL,\n" for owner in owners)
     return (
         f"CREATE TABLE {table} (\n  id TEXT NOT NULL,\n{declared}  position INTEGER NOT NULL,\n"
-        f"  checksum INTEGER NOT NULL,\n  json TEXT NOT NULL{_generated(table)},\n"
+        f"  checksum INTEGER NOT NULL,\n  json TEXT NOT NULL{''.join(f', {added}' for added in generated)},\n"
         f"  PRIMARY KEY ({', '.join(owners)}, id)\n)"
     )
 
@@ -73,7 +80,7 @@ SCHEMA: dict[str, str] = {
     "messages": _items("messages"),
     "threads": (
         "CREATE TABLE threads (\n  id TEXT PRIMARY KEY NOT NULL,\n  state TEXT NOT NULL,\n  reason TEXT,\n"
-        f"  verified TEXT,\n  checksum INTEGER NOT NULL,\n  json TEXT{_generated('threads')}\n)"
+        f"  verified TEXT,\n  checksum INTEGER NOT NULL,\n  json TEXT, {', '.join(_generated('threads'))}\n)"
     ),
     "walks": (
         "CREATE TABLE walks (\n  thread_id TEXT NOT NULL,\n  kind TEXT NOT NULL,\n  run_id TEXT NOT NULL,\n"
@@ -83,6 +90,13 @@ SCHEMA: dict[str, str] = {
     ),
 }
 """Name -> the statement that makes it. An archive holds exactly these texts, or it was tampered with."""
+ADDITIONS = [f"ALTER TABLE {kind} ADD COLUMN {added}" for kind in OWNERS for added in _generated(kind)]
+"""What gives the tables of items their generated columns; carried out when an archive is closed.
+
+While they are there, SQLite searches each object that is written, which takes half of the time of writing it.
+"""
+FINISHED = SCHEMA | {kind: _items(kind, _generated(kind)) for kind in OWNERS}
+"""The same as `SCHEMA`, after the additions."""
 INDEX_OF_IDS = "CREATE INDEX runs_by_id ON runs (id)"
 """Made once an export has ended: ids come in no order, and to keep it while millions arrive would cost most."""
 

@@ -1,6 +1,7 @@
 """The writing side of an archive: pages with the walk's new state, in transactions. It blocks; see `_writer`."""
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,18 @@ from asyncruns.archive._records import (
     read_walk,
 )
 from asyncruns.archive._rows import put_items, put_walks
-from asyncruns.archive._schema import INDEX_OF_IDS, ITEM_COLUMNS, OWNERS, PAGE_SIZE, Kind, checksum, digest
+from asyncruns.archive._schema import (
+    ADDITIONS,
+    INDEX_OF_IDS,
+    ITEM_COLUMNS,
+    OWNERS,
+    PAGE_SIZE,
+    SCHEMA,
+    Kind,
+    checksum,
+    column,
+    digest,
+)
 
 _LOG_BYTES = 16 * 2**20
 """How long the write-ahead log may get before it is carried over into the file, for which the writer has to wait."""
@@ -68,11 +80,16 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Leave one file behind, unless somebody reads it just now, and let go of it."""
-        try:
-            self._db.close()
-        finally:
-            self._lock.release()
+        """Leave one file behind, unless somebody reads it just now, and let go of it.
+
+        Raises:
+            ArchiveError: Its tables have no generated columns yet, and cannot be given them.
+        """
+        with ExitStack() as ending:
+            ending.callback(self._lock.release)
+            ending.callback(self._db.close)
+            with _file.told(self.path):
+                self._add_columns()
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Carry out *writes*, all or none.
@@ -153,7 +170,7 @@ class Store:
         found: list[tuple[str, str | None]] = []
         with _file.told(self.path):
             rows = self._db.execute(
-                f"SELECT {columns}, status, state FROM runs LEFT JOIN walks"  # noqa: S608  # words of our own
+                f"SELECT {columns}, {column('runs', 'status')}, state FROM runs LEFT JOIN walks"  # noqa: S608  # words of our own
                 " ON walks.thread_id = runs.thread_id AND walks.kind = 'steps' AND walks.run_id = runs.id"
                 " WHERE runs.thread_id = ? AND state IS NOT 'done' ORDER BY runs.position",
                 (walk.thread_id,),
@@ -266,8 +283,22 @@ class Store:
         epoch: int = taken[0]
         return epoch
 
+    def _add_columns(self) -> None:
+        self._db.rollback()  # Something may have gone wrong on the way.
+        self._db.execute("BEGIN IMMEDIATE")
+        bare = self._db.execute("SELECT 1 FROM sqlite_schema WHERE sql = ?", (SCHEMA["runs"],)).fetchone()
+        epoch, _ = self._filled_by()
+        if bare and epoch == self._epoch:
+            for addition in ADDITIONS:
+                self._db.execute(addition)
+        self._db.execute("COMMIT")
+
+    def _filled_by(self) -> tuple[int, bytes]:
+        found: tuple[int, bytes] = self._db.execute("SELECT epoch, owner FROM archive").fetchone()
+        return found
+
     def _check_epoch(self) -> None:
-        epoch, owner = self._db.execute("SELECT epoch, owner FROM archive").fetchone()
+        epoch, owner = self._filled_by()
         if epoch != self._epoch:
             raise ArchiveLocked(f"The archive was taken over by {owner.decode(errors='replace')}.")
 

@@ -88,6 +88,37 @@ def test_every_column_is_what_its_name_says(path: Path) -> None:
             assert set(empty) == {None}
 
 
+def test_columns_come_when_filling_ends(path: Path) -> None:
+    """While an archive is filled for the first time, its tables have no generated columns; it can be read all the same.
+
+    They come when it is closed, are there while it is filled again, and are not lost by that.
+    """
+
+    def shown() -> list[str]:
+        db = sqlite3.connect(path)
+        names = [row[1] for row in db.execute("PRAGMA table_xinfo(runs)") if row[6]]
+        db.close()
+        return names
+
+    def page(number: int) -> PageWrite:
+        walk = Walk(thread_id="thread_1", kind="runs", position=number)
+        return PageWrite(walk=walk, items=[(f"run_{number}", b'{"status": "queued", "created_at": %d}' % number)])
+
+    def statuses() -> list[tuple[Any, ...]]:
+        with Archive.open(path) as archive:
+            return list(archive.columns("runs", ["status", "created_at", "model"]))
+
+    with Store(path) as store:
+        store.apply([page(1)])
+        assert (shown(), statuses()) == ([], [(b"queued", 1, None)])
+    columns = ["status", "created_at", "model", "prompt_tokens", "completion_tokens", "total_tokens"]
+    assert shown() == columns
+    with Store(path) as store:
+        store.apply([page(2)])
+        assert (shown(), statuses()) == (columns, [(b"queued", 1, None), (b"queued", 2, None)])
+    assert shown() == columns
+
+
 async def test_readers_and_an_export_share_the_file(small: Filled, path: Path) -> None:
     """An archive can be read while it is filled; the last reader does not keep the export from closing."""
     await small.export(path)
