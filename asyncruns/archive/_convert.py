@@ -7,8 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
-
 from asyncruns import ConfigurationError
 from asyncruns.archive import _file, _moments
 from asyncruns.archive._archive import Archive, check_archive
@@ -95,10 +93,8 @@ def _write_lines(archive: Archive, table: Table, file: Any) -> int:
 
 
 def _one_line(blob: bytes) -> bytes:
-    """Return *blob* as a line; it is written anew only where it has line breaks, which stand between its parts."""
-    if b"\n" in blob or b"\r" in blob:
-        blob = msgspec.json.format(blob, indent=-1)
-    return blob + b"\n"
+    """Return *blob* as a line: in JSON, line breaks stand between the parts alone, and a space does as well."""
+    return blob.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
 
 def _writer_of_packed_lines() -> Callable[[Archive, Table, BinaryIO], int]:

@@ -1,6 +1,5 @@
 """What is read of every item, and whether it can still change."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -21,10 +20,6 @@ class Facts(msgspec.Struct, gc=False):
     thread_id: Any = None
 
 
-_MOST_LEVELS = 500
-"""Well below the 1,000 levels beyond which SQLite searches no JSON, and Python 3.11 reads none."""
-_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])|([\]}])')
-_NO_OPENING = bytes(set(range(256)) - set(b"[{"))
 _read_facts = msgspec.json.Decoder(Facts).decode
 
 
@@ -33,13 +28,12 @@ def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
 
     Raises:
         SchemaError: An item is no object with an id.
-        DecodeError: An item is nested too deep to be searched in an archive.
+        DecodeError: An item is nested deeper than Python reads: about 1,000 levels in 3.11, 10,000 in 3.13.
     """
-    for blob in blobs:
-        if len(blob) > 2 * _MOST_LEVELS and len(blob.translate(None, _NO_OPENING)) > _MOST_LEVELS:
-            _check_depth(blob)
     try:
         return list(map(_read_facts, blobs))
+    except RecursionError:
+        raise DecodeError("An item of the listing is nested too deep to be read.") from None
     except msgspec.DecodeError as error:
         raise SchemaError(f"An item of the listing has another shape: {error}", path="$.data") from None
 
@@ -57,14 +51,6 @@ def reader_of(struct: type[T]) -> Callable[[bytes], T]:
             return struct(**{name: getattr(facts, name) for name in names})
 
     return read
-
-
-def _check_depth(blob: bytes) -> None:
-    levels = 0
-    for found in _BRACKETS.finditer(blob):
-        levels += (found[1] is not None) - (found[2] is not None)
-        if levels > _MOST_LEVELS:
-            raise DecodeError(f"An item of the listing is nested deeper than {_MOST_LEVELS} levels.")
 
 
 def is_terminal(status: object) -> bool:

@@ -51,9 +51,12 @@ FIELDS: dict[Table, dict[str, str]] = {
 
 
 def column(table: Table, name: str) -> str:
-    """Return the expression for a column of a table; a generated one may not be there yet."""
+    """Return the expression for a column of a table; a generated one may not be there yet.
+
+    Of an object that is nested too deep for SQLite, beyond 1,000 or 2,000 levels, it is NULL, where a query would fail.
+    """
     path = FIELDS[table].get(name)
-    return name if path is None else f"json_extract(json, '{path}')"
+    return name if path is None else f"iif(json_valid(json), json_extract(json, '{path}'), NULL)"
 
 
 def _generated(table: Table) -> list[str]:

@@ -14,12 +14,10 @@ from asyncruns import (
     ArchiveError,
     ArchiveLocked,
     ConfigurationError,
-    DecodeError,
     InvalidIdError,
     RetryPolicy,
 )
 from asyncruns.archive import Archive, convert, export, verify, write_report
-from asyncruns.archive._facts import facts_of
 from asyncruns.archive._file import create
 from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
@@ -75,7 +73,7 @@ async def test_ids_that_are_none_are_kept_as_sent(
         sent("run_1", b'"created_at": NaN'),
         sent("run_1", b'"created_at": 1e999'),
         sent("run_1", b'"created_at": ' + HUGE),
-        sent("run_1", deep(5000)),
+        sent("run_1", deep(100_000)),
         b'{"id": 7}',
         b'{"id": null}',
         b'{"id": "\\ud800"}',
@@ -97,14 +95,20 @@ async def test_item_that_is_none_fails_its_thread_alone(
     assert rows(path) == ([good], [])
 
 
-def test_levels_are_counted_and_not_brackets() -> None:
-    """What is nested deeper than can be searched is refused; brackets in texts or side by side are no levels."""
-    long = b'"instructions": "%b"' % (b"x" * 5000)
-    assert facts_of([sent("run_1", deep(499), long)])[0].id == "run_1"
-    with pytest.raises(DecodeError, match="nested deeper than 500 levels"):
-        facts_of([sent("run_1", deep(500), long)])
-    text = b'"instructions": "\\\\\\"' + b"[{" * 5000 + b'"'
-    assert facts_of([sent("run_1", text, b'"tools": [' + b"{}, " * 3000 + b"{}]")])[0].id == "run_1"
+async def test_deep_items_do_not_hide_the_others(path: Path, tmp_path: Path) -> None:
+    """An object nested deeper than SQLite searches is kept, and a query finds nothing in it instead of failing."""
+    blobs = [sent("run_1", deep(5000)), sent("run_2"), sent("run_3", deep(5000))]
+    for number, blob in enumerate(blobs, 1):  # From the second time on there are columns.
+        with Store(path) as store:
+            walk = Walk(thread_id="thread_1", kind="runs", position=number)
+            store.apply([PageWrite(walk=walk, items=[(f"run_{number}", blob)])])
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT status FROM runs ORDER BY position").fetchall() == [(None,), ("completed",), (None,)]
+    db.close()
+    with Archive.open(path) as archive:
+        assert list(archive.raw("runs")) == blobs
+        assert list(archive.columns("runs", ["status"])) == [(None,), (b"completed",), (None,)]
+        assert convert(archive, tmp_path / "runs.jsonl") == 3
 
 
 async def test_odd_items_can_be_read_and_searched(server: Any, path: Path, tmp_path: Path, open_session: Any) -> None:
@@ -112,7 +116,7 @@ async def test_odd_items_can_be_read_and_searched(server: Any, path: Path, tmp_p
     items = [
         sent("run_1", b'"usage": {"total_tokens": 1e999}'),
         sent("run_2", b'"usage": {"total_tokens": %b}' % HUGE),
-        sent("run_3", deep(400)),
+        sent("run_3", deep(800)),
         sent("run_4", b'"created_at": "2024-01-01T00:00:00Z", "model": {"a": 1}, "usage": [1]'),
         sent("run_5", b'"created_at": -1.5e300'),
     ]
