@@ -11,8 +11,6 @@ from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _moments
 from asyncruns.archive._schema import APPLICATION_ID, FINISHED, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION
 
-_MAGIC = b"SQLite format 3\0"
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WAIT_SECONDS = 10.0
 
 
@@ -61,7 +59,9 @@ def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
         ArchiveError: It does not exist or cannot be opened.
     """
     with told(path):
-        _check_beginning(path)
+        # Not by opening it: a process that closes a file loses all its locks on it, SQLite's of other threads too.
+        if not path.exists():
+            raise ArchiveError(f"There is no archive at {path}.")
         uri = f"file:{quote(str(path.absolute()))}?{_mode(path, write=write)}"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
         try:
@@ -83,7 +83,9 @@ def told(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF in _DAMAGE:
+        if code == sqlite3.SQLITE_NOTADB:
+            raise ArchiveCorrupt(f"{path} is not an archive: it is no SQLite file.") from None
+        if code is not None and code & 0xFF == sqlite3.SQLITE_CORRUPT:
             raise ArchiveCorrupt(f"{path} is damaged ({error}).") from None
         if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise ArchiveLocked(f"{path} is in use by another program ({error}).") from None
@@ -130,16 +132,6 @@ def _refuse_leftovers(path: Path) -> None:
                 f"There is no archive at {path}, but {left.name} of one is beside it, and holds a part of it. "
                 "Put the archive back, or remove that file."
             )
-
-
-def _check_beginning(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(len(_MAGIC))
-    except FileNotFoundError:
-        raise ArchiveError(f"There is no archive at {path}.") from None
-    if beginning != _MAGIC:
-        raise ArchiveCorrupt(f"{path} is not an archive: it is no SQLite file.")
 
 
 def _check_marks(path: Path, db: sqlite3.Connection) -> None:

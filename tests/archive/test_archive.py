@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,28 @@ async def test_readers_and_an_export_share_the_file(small: Filled, path: Path) -
         await small.session.threads.create()
         assert (await small.export(path)).threads_done == 2
         assert len(list(walking)) == len(small.runs) - 1
+
+
+def test_reading_takes_no_lock_away(path: Path) -> None:
+    """A reader in the process that fills an archive does not let other programs take the log away under it.
+
+    A process that closes a file loses all its locks on it: https://www.sqlite.org/howtocorrupt.html, 2.2.
+    """
+
+    def counted_elsewhere() -> str:
+        script = (
+            "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM runs').fetchone())"
+        )
+        ran = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+        return ran.stdout
+
+    with Store(path) as store:
+        for number in (1, 2, 3):
+            walk = Walk(thread_id="thread_1", kind="runs", position=number)
+            store.apply([PageWrite(walk=walk, items=[(f"run_{number}", b"{}")])])
+            with Archive.open(path) as archive:
+                assert archive.count("runs") == number
+            assert counted_elsewhere() == f"({number},)\n"
 
 
 async def test_read_only_places_can_be_read(small: Filled, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
