@@ -23,10 +23,19 @@ from typing import Any
 import attrs
 
 from asyncruns import ArchiveError, Session
-from asyncruns.archive import Archive, Exporter, Options, _moments
+from asyncruns.archive import Archive, Exporter, Options, _checkpoints, _moments
 from asyncruns.emulator import Emulator
 
-MOMENTS = ("before_rename", "after_rename", "after_lock", "after_rows", "after_cursor", "before_commit", "after_commit")
+MOMENTS = (
+    "before_rename",
+    "after_rename",
+    "after_lock",
+    "after_rows",
+    "after_cursor",
+    "before_commit",
+    "after_commit",
+    "after_checkpoint",
+)
 CONCURRENCY = 8
 KILLS_PER_TRIAL = 5
 RUNS_PER_THREAD = (60, 340)
@@ -111,6 +120,7 @@ def _export(order: Mapping[str, Any]) -> int:
         return 0 if progress.threads_done == len(order["threads"]) else 3
 
     _moments.reached = reached
+    _checkpoints.BYTES_BETWEEN = 1  # one beside every commit
     return asyncio.run(run())
 
 

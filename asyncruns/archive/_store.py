@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _file, _moments
+from asyncruns.archive._checkpoints import Checkpoints
 from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._lock import Lock
 from asyncruns.archive._records import (
@@ -36,8 +37,6 @@ from asyncruns.archive._schema import (
     digest,
 )
 
-_LOG_BYTES = 16 * 2**20
-"""How long the write-ahead log may get before it is carried over into the file, for which the writer has to wait."""
 _OF_OWNER: dict[Kind, str] = {kind: " AND ".join(f"{name} = :{name}" for name in OWNERS[kind]) for kind in OWNERS}
 
 
@@ -68,6 +67,7 @@ class Store:
             with _file.told(path):
                 self._epoch = self._begin_filling()
                 self._is_new = self._db.execute("SELECT 1 FROM walks LIMIT 1").fetchone() is None
+                self._checkpoints = Checkpoints(path, self._db)
         except BaseException:
             self._db.close()
             self._lock.release()
@@ -88,6 +88,7 @@ class Store:
         with ExitStack() as ending:
             ending.callback(self._lock.release)
             ending.callback(self._db.close)
+            ending.callback(self._checkpoints.close)
             with _file.told(self.path):
                 self._add_columns()
 
@@ -98,10 +99,11 @@ class Store:
             ArchiveError: They were not carried out.
         """
         with _file.told(self.path):
+            whole = self._checkpoints.whole
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._check_epoch()
-                self._apply(list(writes))
+                count = self._apply(list(writes))
                 _moments.reached("before_commit")
                 self._db.execute("COMMIT")
             except BaseException:
@@ -109,6 +111,7 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
             _moments.reached("after_commit")
+            self._checkpoints.wrote(count, whole)
 
     def stage(self, ids: Iterable[str]) -> None:
         """Remember more of the threads that this export is to bring."""
@@ -273,7 +276,6 @@ class Store:
         self._db.execute("PRAGMA synchronous = NORMAL")
         # In KiB. Little of what was written is read again, and a larger cache costs more than it saves.
         self._db.execute("PRAGMA cache_size = -4000")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // PAGE_SIZE}")
         taken = self._db.execute(
             "UPDATE archive SET epoch = epoch + 1, owner = ? RETURNING epoch", (self._lock.owner,)
         ).fetchone()
@@ -325,7 +327,8 @@ class Store:
         known = {(walk.kind, walk.order): walk for walk in walks}
         return KnownThread(id=thread_id, state=state.decode(), has_json=bool(has_json), walks=known)
 
-    def _apply(self, writes: Sequence[Write]) -> None:
+    def _apply(self, writes: Sequence[Write]) -> int:
+        """Do it, and return about how many bytes that is: of JSON, and a page for where each walk or thread stands."""
         pages = [write for write in writes if isinstance(write, PageWrite)]
         if pages:
             put_items(self._db, pages)
@@ -338,6 +341,7 @@ class Store:
                     self._put_thread(write)
                 case VerifiedWrite():
                     self._put_verified(write)
+        return PAGE_SIZE * len(writes) + sum([len(blob) for page in pages for _, blob in page.items])
 
     def _put_thread(self, write: ThreadWrite) -> None:
         json, verified = self._db.execute("SELECT json, verified FROM threads WHERE id = ?", (write.id,)).fetchone()

@@ -6,7 +6,7 @@ import signal
 import sys
 
 from asyncruns import Session
-from asyncruns.archive import _moments, export
+from asyncruns.archive import _checkpoints, _moments, export
 
 path, moment, times, base_url, *threads = sys.argv[1:]
 remaining = int(times)
@@ -27,4 +27,5 @@ async def main() -> None:
 
 
 _moments.reached = reached
+_checkpoints.BYTES_BETWEEN = 1  # one beside every commit
 asyncio.run(main())

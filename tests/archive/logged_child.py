@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 from asyncruns import Session
-from asyncruns.archive import Archive, convert, export, write_report
+from asyncruns.archive import Archive, _checkpoints, convert, export, write_report
 from asyncruns.emulator import Emulator
 
 folder = Path(sys.argv[1])
+# All checkpoints are the writer's: beside it, more is written to the log while what was synced is taken over.
+_checkpoints.BYTES_BETWEEN, _checkpoints.LOG_BYTES = sys.maxsize, 2**20
 
 
 async def main() -> None:
