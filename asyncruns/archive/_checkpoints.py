@@ -7,12 +7,12 @@ from pathlib import Path
 
 from asyncruns import ArchiveError
 from asyncruns.archive import _moments
-from asyncruns.archive._file import connect
+from asyncruns.archive._file import connect, real
 
 BYTES_BETWEEN = 2 * 2**20
 """How much is written between two of them."""
 LOG_BYTES = 16 * 2**20
-"""How much may be written before the writer makes one itself, so that the log begins anew."""
+"""How long the log may get before the writer makes one itself, so that it begins anew."""
 
 
 class Checkpoints:
@@ -20,8 +20,9 @@ class Checkpoints:
 
     One that carries everything over lets the next commit begin the log anew, and while that commit is under way no
     other may begin: before its version 3.51.3, SQLite could lose pages by that
-    (https://www.sqlite.org/wal.html#walresetbug). So each begins behind a commit that began behind the last whole one,
-    and SQLite must make none of its own accord.
+    (https://www.sqlite.org/wal.html#walresetbug). So each begins behind a commit that wrote to the log and began behind
+    the last whole one. SQLite makes none of its own accord; the writer does where the log gets long, and commits
+    nothing meanwhile.
 
     Attributes:
         whole: How many carried everything over; to be looked at before a commit begins.
@@ -29,29 +30,30 @@ class Checkpoints:
 
     def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
         writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")  # cut to that when it begins anew
         self.whole = 0
         self._path = path
+        self._log = Path(f"{real(path)}-wal")
         self._writer = writer
         self._making = threading.Lock()
         self._due = threading.Event()
         self._ended = False
         self._whole_before_commit = -1
-        self._waiting = self._logged = 0
+        self._waiting = 0
         self._thread = threading.Thread(target=self._work, name="asyncruns-checkpoints", daemon=True)
 
     def wrote(self, count: int, whole_before: int) -> None:
-        """Note that a commit wrote so many bytes, and what `whole` was before it began."""
+        """Note that a commit wrote about so many bytes, 0 for perhaps none, and what `whole` was before it began."""
         self._waiting += count
-        self._logged += count
-        if self._logged >= LOG_BYTES:
+        if self._log.stat().st_size > LOG_BYTES:
             with self._making:
                 self._make(self._writer)
-            self._logged = 0
-        elif self._waiting >= BYTES_BETWEEN:
+        elif count and self._waiting >= BYTES_BETWEEN:
             self._waiting = 0
             self._whole_before_commit = whole_before
             if self._thread.ident is None:
-                self._thread.start()
+                with suppress(RuntimeError):  # There can be no more threads: the writer does it alone.
+                    self._thread.start()
             self._due.set()
 
     def close(self) -> None:
@@ -73,7 +75,7 @@ class Checkpoints:
                         self._waiting += BYTES_BETWEEN  # so that the next commit calls for it
 
     def _make(self, db: sqlite3.Connection) -> None:
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.Error):
             _, logged, carried = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self.whole += logged == carried
         _moments.reached("after_checkpoint")

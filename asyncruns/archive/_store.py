@@ -287,13 +287,17 @@ class Store:
 
     def _add_columns(self) -> None:
         self._db.rollback()  # Something may have gone wrong on the way.
+        if not self._is_bare():
+            return
         self._db.execute("BEGIN IMMEDIATE")
-        bare = self._db.execute("SELECT 1 FROM sqlite_schema WHERE sql = ?", (SCHEMA["runs"],)).fetchone()
-        epoch, _ = self._filled_by()
-        if bare and epoch == self._epoch:
+        if self._is_bare() and self._filled_by()[0] == self._epoch:
             for addition in ADDITIONS:
                 self._db.execute(addition)
         self._db.execute("COMMIT")
+
+    def _is_bare(self) -> bool:
+        found = self._db.execute("SELECT 1 FROM sqlite_schema WHERE sql = ?", (SCHEMA["runs"],)).fetchone()
+        return found is not None
 
     def _filled_by(self) -> tuple[int, bytes]:
         found: tuple[int, bytes] = self._db.execute("SELECT epoch, owner FROM archive").fetchone()
@@ -328,7 +332,10 @@ class Store:
         return KnownThread(id=thread_id, state=state.decode(), has_json=bool(has_json), walks=known)
 
     def _apply(self, writes: Sequence[Write]) -> int:
-        """Do it, and return about how many bytes that is: of JSON, and a page for where each walk or thread stands."""
+        """Do it, and return about how many bytes of pages that is: of JSON, and a page for where each walk stands.
+
+        What else is written may be what is there already, and then nothing is.
+        """
         pages = [write for write in writes if isinstance(write, PageWrite)]
         if pages:
             put_items(self._db, pages)
@@ -341,7 +348,7 @@ class Store:
                     self._put_thread(write)
                 case VerifiedWrite():
                     self._put_verified(write)
-        return PAGE_SIZE * len(writes) + sum([len(blob) for page in pages for _, blob in page.items])
+        return PAGE_SIZE * len(pages) + sum([len(blob) for page in pages for _, blob in page.items])
 
     def _put_thread(self, write: ThreadWrite) -> None:
         json, verified = self._db.execute("SELECT json, verified FROM threads WHERE id = ?", (write.id,)).fetchone()
