@@ -1,7 +1,9 @@
 """Open an archive file, and refuse what is none or is damaged: nothing is repaired, nothing begun again."""
 
+import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -59,9 +61,7 @@ def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
         ArchiveError: It does not exist or cannot be opened.
     """
     with told(path):
-        # Not by opening it: a process that closes a file loses all its locks on it, SQLite's of other threads too.
-        if not path.exists():
-            raise ArchiveError(f"There is no archive at {path}.")
+        _check_file(path)
         uri = f"file:{quote(str(path.absolute()))}?{_mode(path, write=write)}"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
         try:
@@ -132,6 +132,21 @@ def _refuse_leftovers(path: Path) -> None:
                 f"There is no archive at {path}, but {left.name} of one is beside it, and holds a part of it. "
                 "Put the archive back, or remove that file."
             )
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what SQLite would take for an empty database, whose log it removes.
+
+    Without opening it: a process that closes a file loses all its locks on it, those of SQLite in other threads too.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArchiveError(f"There is no archive at {path}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not found.st_size:
+        raise ArchiveCorrupt(f"{path} is not an archive: it is empty.")
 
 
 def _check_marks(path: Path, db: sqlite3.Connection) -> None:

@@ -193,6 +193,18 @@ def test_foreign_files_are_refused(path: Path) -> None:
         Archive.open(path)
 
 
+def test_emptied_file_keeps_its_log(path: Path) -> None:
+    """An archive of no bytes is refused before SQLite takes it for a new one, and removes what lies beside it."""
+    log = path.with_name(path.name + "-wal")
+    path.touch()
+    log.write_bytes(b"something")
+    with pytest.raises(ArchiveCorrupt, match="it is empty"):
+        Archive.open(path)
+    assert log.read_bytes() == b"something"
+    with pytest.raises(ArchiveError, match="Is a directory"):
+        Archive.open(path.parent)
+
+
 def test_changed_tables_are_refused(path: Path) -> None:
     """An archive whose tables were altered is refused: its columns could say anything."""
     Store(path).close()
