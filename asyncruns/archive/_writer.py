@@ -62,10 +62,9 @@ class Writer:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._end()
-        if not self._closed.cancelled():
-            self._closed.result()
-        if self._failure is not None and kind is None:
-            raise self._failure
+        failure = (None if self._closed.cancelled() else self._closed.exception()) or self._failure
+        if failure is not None and kind is None:
+            raise failure
 
     async def write(self, *writes: Write) -> None:
         """Return when *writes* are in the archive, all of them in one transaction.

@@ -1,10 +1,13 @@
 """The thread that writes an archive, from the event loop's side."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from asyncruns import ArchiveError
+from asyncruns import ArchiveError, ArchiveLocked
+from asyncruns.archive import _file
 from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 from asyncruns.archive._writer import Writer
@@ -42,3 +45,24 @@ async def test_post_that_fails_hides_no_other_error(path: Path) -> None:
     """What ended the block itself is raised, as from any other."""
     with pytest.raises(LookupError):
         await _post_bad_and_write_good(path, LookupError())
+
+
+@pytest.mark.parametrize("error", [LookupError, None])
+async def test_closing_that_fails_hides_no_other_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None
+) -> None:
+    """An archive that another program holds cannot be given its columns, which is told where nothing else is."""
+    monkeypatch.setattr(_file, "_WAIT_SECONDS", 0.01)
+
+    async def fill() -> None:
+        async with Writer(path) as writer:
+            await writer.write(GOOD)
+            other.execute("BEGIN IMMEDIATE")
+            if error is not None:
+                raise error
+
+    _file.create(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, pytest.raises(error or ArchiveLocked):
+        await fill()
+    with Store(path) as store:
+        assert store.walk("thread_1", "runs") == GOOD.walk
