@@ -39,7 +39,10 @@ def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
 
 
 def reader_of(struct: type[T]) -> Callable[[bytes], T]:
-    """Return what reads an item as *struct*: all of it, or the facts beside a number that nothing can hold."""
+    """Return what reads an item as *struct*: all of it, or the facts beside a number that nothing can hold.
+
+    Of one that is nested too deep to be read here, there are none, and its id is empty.
+    """
     decode = msgspec.json.Decoder(struct).decode
     names = [name for name in Facts.__struct_fields__ if name in struct.__struct_fields__]
 
@@ -47,7 +50,10 @@ def reader_of(struct: type[T]) -> Callable[[bytes], T]:
         try:
             return decode(blob)
         except (msgspec.DecodeError, RecursionError):
-            (facts,) = facts_of([blob])
+            try:
+                facts = _read_facts(blob)
+            except RecursionError:
+                facts = Facts(id="")
             return struct(**{name: getattr(facts, name) for name in names})
 
     return read

@@ -97,7 +97,7 @@ async def test_item_that_is_none_fails_its_thread_alone(
 
 async def test_deep_items_do_not_hide_the_others(path: Path, tmp_path: Path) -> None:
     """An object nested deeper than SQLite searches is kept, and a query finds nothing in it instead of failing."""
-    blobs = [sent("run_1", deep(5000)), sent("run_2"), sent("run_3", deep(5000))]
+    blobs = [sent("run_1", deep(50_000)), sent("run_2"), sent("run_3", deep(50_000))]
     for number, blob in enumerate(blobs, 1):  # From the second time on there are columns.
         with Store(path) as store:
             walk = Walk(thread_id="thread_1", kind="runs", position=number)
@@ -109,6 +109,7 @@ async def test_deep_items_do_not_hide_the_others(path: Path, tmp_path: Path) -> 
         assert list(archive.raw("runs")) == blobs
         assert list(archive.columns("runs", ["status"])) == [(None,), (b"completed",), (None,)]
         assert convert(archive, tmp_path / "runs.jsonl") == 3
+        assert write_report(archive, tmp_path / "report.html") > 0
 
 
 async def test_odd_items_can_be_read_and_searched(server: Any, path: Path, tmp_path: Path, open_session: Any) -> None:
