@@ -51,8 +51,8 @@ def reader_of(struct: type[T]) -> Callable[[bytes], T]:
             return decode(blob)
         except (msgspec.DecodeError, RecursionError):
             try:
-                facts = _read_facts(blob)
-            except RecursionError:
+                (facts,) = facts_of([blob])
+            except DecodeError:
                 facts = Facts(id="")
             return struct(**{name: getattr(facts, name) for name in names})
 

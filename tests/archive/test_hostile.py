@@ -16,6 +16,7 @@ from asyncruns import (
     ConfigurationError,
     InvalidIdError,
     RetryPolicy,
+    SchemaError,
 )
 from asyncruns.archive import Archive, convert, export, verify, write_report
 from asyncruns.archive._file import create
@@ -110,6 +111,14 @@ async def test_deep_items_do_not_hide_the_others(path: Path, tmp_path: Path) -> 
         assert list(archive.columns("runs", ["status"])) == [(None,), (b"completed",), (None,)]
         assert convert(archive, tmp_path / "runs.jsonl") == 3
         assert write_report(archive, tmp_path / "report.html") > 0
+
+
+def test_items_that_are_none_are_told_of_by_the_report(path: Path, tmp_path: Path) -> None:
+    """What no export would have archived is an error of ours, where an archive has it all the same."""
+    with Store(path) as store:
+        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=1), items=[("run_1", b"[1]")])])
+    with Archive.open(path) as archive, pytest.raises(SchemaError, match="another shape"):
+        write_report(archive, tmp_path / "report.html")
 
 
 async def test_odd_items_can_be_read_and_searched(server: Any, path: Path, tmp_path: Path, open_session: Any) -> None:
