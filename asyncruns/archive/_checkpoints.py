@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asyncruns import ArchiveError
 from asyncruns.archive import _moments
-from asyncruns.archive._file import connect, real
+from asyncruns.archive._file import connect, log_of
 
 BYTES_BETWEEN = 2 * 2**20
 """How much is written between two of them."""
@@ -33,7 +33,7 @@ class Checkpoints:
         writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")  # cut to that when it begins anew
         self.whole = 0
         self._path = path
-        self._log = Path(f"{real(path)}-wal")
+        self._log = log_of(path)
         self._writer = writer
         self._making = threading.Lock()
         self._due = threading.Event()

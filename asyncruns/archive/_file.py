@@ -101,6 +101,12 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def log_of(path: Path) -> Path:
+    """Return where SQLite keeps the write-ahead log of the archive at *path*."""
+    path = real(path)
+    return path.with_name(f"{path.name}-wal")
+
+
 def sync_folder(folder: Path) -> None:
     """Have the system write down that a file in *folder* has a new name."""
     if os.name == "nt":  # pragma: no cover  # folders cannot be opened there, and the gate runs on Linux
@@ -121,7 +127,7 @@ def _mode(path: Path, *, write: bool) -> str:
     path = real(path)
     if write or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         return "mode=rw"
-    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return "mode=ro" if log_of(path).exists() else "immutable=1"
 
 
 def _refuse_leftovers(path: Path) -> None:
