@@ -66,49 +66,6 @@ def test_row_70_every_failing_write(tmp_path: Path) -> None:
     assert outcomes["conversions told"] >= 12
 
 
-def test_what_counts_on_the_disk_is_synced_first(tmp_path: Path) -> None:
-    """A power cut takes back the last pages at most: each file is synced before what builds on it is written.
-
-    The log before the archive takes it over, the archive before the log goes, a new file before its name, and the
-    folder behind the name.
-    """
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler on Linux, to stand between the process and the system")
-    shim, log = tmp_path / "logged_calls.so", tmp_path / "calls.txt"
-    folder = tmp_path / "archives"
-    folder.mkdir()
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, HERE / "logged_calls.c", "-ldl"], check=True)
-    ran = subprocess.run(
-        [sys.executable, HERE / "logged_child.py", folder],
-        env={**WHERE, "LD_PRELOAD": str(shim), "LOGGED_CALLS": str(log), "LOGGED_FOLDER": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    calls = [tuple(line.split(" ")) for line in log.read_text().splitlines()]
-    dirty: set[str] = set()
-    taken_over = renamed = 0
-    for number, (call, name) in enumerate(calls):
-        if call == "write":
-            dirty.add(name)
-            if name == "runs.db":  # The folder is open for this, and the log alone has what is written now.
-                taken_over += 1
-                assert "runs.db-wal" not in dirty
-        elif call == "sync":
-            dirty.discard(name)
-        elif call == "unlink" and name == "runs.db-wal":
-            assert "runs.db" not in dirty
-        elif call == "rename":
-            renamed += 1
-            assert name not in dirty
-            assert ("sync", folder.name) in calls[number + 1 : number + 3]
-    assert taken_over > 5
-    assert renamed == 3
-
-
 async def test_row_72_flipped_bytes(small: Filled, path: Path, tmp_path: Path) -> None:
     """Flip any byte: either the archive is refused, or all of its rows are still right. It is never begun again."""
     await small.export(path)
