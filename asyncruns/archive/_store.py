@@ -241,10 +241,19 @@ class Store:
             ).fetchone()
         return found[0].decode()
 
-    def all_threads(self) -> list[str]:
-        """Return the ids of all threads, in the order of the list that was given."""
+    def thread_digests(self) -> dict[str, int | None]:
+        """Return all threads, in the order of the list that was given, with the digest of each that was itself brought.
+
+        Raises:
+            ArchiveCorrupt: A row does not match its checksum.
+        """
+        found: dict[str, int | None] = {}
         with _file.told(self.path):
-            return [id.decode() for (id,) in self._db.execute("SELECT id FROM threads ORDER BY rowid")]
+            query = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
+            for row in self._db.execute(query):
+                check_thread(self.path, *row)
+                found[row[0].decode()] = None if row[-1] is None else digest(row[-1])
+        return found
 
     def digests(self, kind: Kind, thread_id: str, run_id: str = "") -> dict[str, int]:
         """Return the digest of each run of a thread, or of each step of a run, by id.

@@ -73,7 +73,7 @@ async def verify(
 ) -> Findings:
     """Walk every thread of the archive again, newest first, and say what is missing or different.
 
-    These are its runs, their steps, and its messages if they were brought; the thread itself is not asked for.
+    These are its runs, their steps, and its messages and the thread itself if they were brought.
 
     What is compared is the JSON value: a server may write the same object with other spaces or keys in another order.
     The archive keeps what it has; it notes the findings of each thread. Runs that were not terminal when they were
@@ -97,8 +97,8 @@ async def verify(
     findings = Findings()
     async with Writer(where, create=False) as writer:
         checker = _Verifier(session, writer, findings, steps=steps, include=include)
-        threads = await writer.call(Store.all_threads)
-        remaining = iter(threads)
+        threads = await writer.call(Store.thread_digests)
+        remaining = iter(threads.items())
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(concurrency):
@@ -124,34 +124,39 @@ class _Verifier:
             self._step_params["include"] = include
         self._patience = Patience(Progress())
 
-    async def work(self, threads: Iterable[str]) -> None:
-        for thread_id in threads:
+    async def work(self, threads: Iterable[tuple[str, int | None]]) -> None:
+        for thread_id, known in threads:
+            found = Findings(threads=1)
             try:
-                told = await self._thread(thread_id)
+                await self._thread(thread_id, known, found)
             except (AuthenticationError, ArchiveError) as error:
                 raise ExportStopped(error) from None
             except AsyncRunsError as error:
-                self._findings.failures[thread_id] = told = f"{type(error).__name__}: {error}"
-            self._findings.threads += 1
-            await self._writer.write(VerifiedWrite(id=thread_id, findings=told))
+                found.failures[thread_id] = f"{type(error).__name__}: {error}"
+            _add(self._findings, found)
+            await self._writer.write(VerifiedWrite(id=thread_id, findings=_told(found)))
 
-    async def _thread(self, thread_id: str) -> str:
-        """Verify a thread and say in a few words what was found; nothing for nothing."""
-        missing, different = len(self._findings.missing), len(self._findings.different)
+    async def _thread(self, thread_id: str, known: int | None, found: Findings) -> None:
+        """Verify a thread, known by its digest."""
+        if known is not None:
+            await self._patience.through(partial(self._thread_itself, thread_id, known, found), lambda: 0)
         runs = partial(self._session.runs.list, thread_id, order="desc", limit=PAGE_ITEMS)
-        ids = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs)
+        ids = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs, found)
         if self._steps:
             for run_id in ids:
                 steps = partial(self._session.steps.list, thread_id, run_id, **self._step_params)
-                await self._listing(partial(Store.digests, kind="steps", thread_id=thread_id, run_id=run_id), steps)
+                digests = partial(Store.digests, kind="steps", thread_id=thread_id, run_id=run_id)
+                await self._listing(digests, steps, found)
         if await self._writer.call(partial(Store.walk, thread_id=thread_id, kind="messages")):
             messages = partial(self._session.messages.list, thread_id, order="desc", limit=PAGE_ITEMS)
-            await self._listing(partial(Store.digests, kind="messages", thread_id=thread_id), messages)
-        missing, different = len(self._findings.missing) - missing, len(self._findings.different) - different
-        return f"{missing} missing, {different} different" if missing or different else ""
+            await self._listing(partial(Store.digests, kind="messages", thread_id=thread_id), messages, found)
+
+    async def _thread_itself(self, thread_id: str, known: int, found: Findings) -> None:
+        await self._patience.calm()
+        _compare(found, thread_id, known, await self._session.threads.retrieve_raw(thread_id))
 
     async def _listing(
-        self, digests: Callable[[Store], dict[str, int]], pager: Callable[[], AsyncCursorPager[Any]]
+        self, digests: Callable[[Store], dict[str, int]], pager: Callable[[], AsyncCursorPager[Any]], found: Findings
     ) -> list[str]:
         known = await self._writer.call(digests)
         seen: dict[str, None] = {}
@@ -163,15 +168,35 @@ class _Verifier:
                     id = _read_id(blob).id
                     if id not in seen:
                         seen[id] = None
-                        self._compare(id, known.get(id), blob)
+                        _compare(found, id, known.get(id), blob)
 
         await self._patience.through(walk, lambda: len(seen))
-        self._findings.gone += len(known.keys() - seen.keys())
+        found.gone += len(known.keys() - seen.keys())
         return list(seen)
 
-    def _compare(self, id: str, known: int | None, blob: bytes) -> None:
-        self._findings.items += 1
-        if known is None:
-            self._findings.missing.append(id)
-        elif known != digest(blob):
-            self._findings.different.append(id)
+
+def _told(found: Findings) -> str:
+    """Say in a few words what was found of a thread; nothing for nothing."""
+    for reason in found.failures.values():
+        return reason
+    missing, different = len(found.missing), len(found.different)
+    return f"{missing} missing, {different} different" if missing or different else ""
+
+
+def _compare(found: Findings, id: str, known: int | None, blob: bytes) -> None:
+    """Hold an item that the server shows against the digest of the one in the archive; None: it has none."""
+    found.items += 1
+    if known is None:
+        found.missing.append(id)
+    elif known != digest(blob):
+        found.different.append(id)
+
+
+def _add(findings: Findings, found: Findings) -> None:
+    """Add what was found of a thread."""
+    findings.threads += found.threads
+    findings.items += found.items
+    findings.missing += found.missing
+    findings.different += found.different
+    findings.gone += found.gone
+    findings.failures |= found.failures

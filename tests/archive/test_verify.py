@@ -109,6 +109,22 @@ async def test_messages_are_compared_if_they_were_brought(small: Filled, path: P
     assert (findings.different, len(findings.missing)) == ([first.id], 1)
 
 
+async def test_threads_are_compared_if_they_were_brought(small: Filled, path: Path) -> None:
+    """An archive with the threads themselves has these verified as well, and a damaged one is no difference."""
+    await small.export(path, threads=True)
+    assert (await verify(small.session, path)).items == 2 + len(small.runs) + len(small.steps)
+    await small.session.threads.modify(small.threads[1], metadata={"new": "yes"})
+    findings = await verify(small.session, path, steps=False)
+    assert (findings.different, findings.missing, findings.gone) == ([small.threads[1]], [], 0)
+    with Archive.open(path) as archive:
+        assert [record.verified for record in archive.records()] == ["", "0 missing, 1 different"]
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE threads SET json = replace(json, 'thread', 'Thread')")
+    db.close()
+    with pytest.raises(ArchiveCorrupt, match="what it says of a thread does not match"):
+        await verify(small.session, path)
+
+
 async def test_steps_are_asked_for_as_the_export_did(small: Filled, path: Path) -> None:
     """Steps brought with the text that file search found are compared with such steps, if that is said."""
     include = ["step_details.tool_calls[*].file_search.results[*].content"]

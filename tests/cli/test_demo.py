@@ -57,9 +57,9 @@ async def test_ends_with_an_archive_and_its_page(cli, few: None, temporary: Path
         runs, steps, messages, threads = map(archive.count, ("runs", "steps", "messages", "threads"))
         assert archive.verified_at is not None
     assert (runs, threads) == (200, 4)
-    assert f"{200 + steps + messages:,} objects held against the server once more, 0 of them missing or" in " ".join(
-        ended.out.split()
-    )
+    held = 200 + steps + messages + threads
+    told = " ".join(ended.out.split())
+    assert f"{held:,} objects held against the server once more, 0 of them missing or" in told
     assert "<h1>200 runs of 4 threads</h1>" in (folder / "report.html").read_text()
 
 
