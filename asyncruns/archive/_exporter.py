@@ -18,7 +18,7 @@ from asyncruns import (
     Session,
     StepListParams,
 )
-from asyncruns.archive._facts import Facts, is_terminal
+from asyncruns.archive._facts import Facts, facts_of, is_terminal
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._options import Options, OptionWords
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
@@ -143,7 +143,7 @@ class Exporter:
 
     async def _bring_steps(self, thread: _Thread, run_id: str, status: object) -> None:
         known = await self._writer.call(partial(Store.walk, thread_id=thread.id, kind="steps", run_id=run_id))
-        walk = known or Walk(thread_id=thread.id, kind="steps", run_id=run_id)
+        walk = _begun_again(known or Walk(thread_id=thread.id, kind="steps", run_id=run_id))
         if walk.state == "open":
             walk = attrs.evolve(walk, cursor=None, anchor=None)
         pager = partial(self._steps_pager, thread.id, run_id)
@@ -166,12 +166,12 @@ class Exporter:
     async def _listing(self, thread: _Thread, kind: Kind, pager: ListPager, arrived: Arrived) -> Walker:
         """Return the walker of a listing of *thread*, which goes on where the last one broke off."""
         walks = thread.known.walks
-        walker = self._walker(
-            _begun_again(walks.get((kind, "asc")), thread.id, kind), partial(pager, thread.id), arrived
-        )
+        walk = _begun_again(walks.get((kind, "asc")) or Walk(thread_id=thread.id, kind=kind))
+        walker = self._walker(walk, partial(pager, thread.id), arrived)
         newest = walks.get((kind, "desc"))
         if newest is not None and newest.state == "walking":
-            walker.meeting = Meeting(self._writer, newest)
+            edge = facts_of(await self._writer.call(partial(Store.at_cursor, walk=newest)))
+            walker.meeting = Meeting(self._writer, newest, edge[0].created_at if edge else None)
             await self._urge_newest(thread, walker)
         elif self._options.both_ends and (kind, "asc") not in walks:
             newest = Walk(thread_id=thread.id, kind=kind, order="desc", position=FROM_NEWEST)
@@ -285,12 +285,8 @@ async def export(
     return await Exporter(session, path, Options(**options)).run(thread_ids)
 
 
-def _begun_again(walk: Walk | None, thread_id: str, kind: Kind) -> Walk:
-    """Return where a walk is to begin: where it broke off, or, if it ended, behind what can no longer change."""
-    if walk is None:
-        return Walk(thread_id=thread_id, kind=kind)
-    if walk.state in ("walking", "failed"):
-        return walk
+def _begun_again(walk: Walk) -> Walk:
+    """Return where a walk is to begin: behind what it brought that can no longer change."""
     return attrs.evolve(walk, cursor=walk.anchor)
 
 

@@ -2,12 +2,15 @@
 
 The walk from the oldest end is the one that counts. That from the newest end brings a block of items and moves the
 block's lower edge; once the first walk finds an item of the block it goes on behind it, with what came into being
-since. If the second walk cannot be trusted or fails, the first goes through to the end as if it were alone.
+since. Not an item of the moment at which the block ends: within a moment a server may have one order for both ends,
+and the block then lacks what the first walk has not come to. If the second walk cannot be trusted or fails, the first
+goes through to the end as if it were alone.
 """
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import TypeGuard
 
 import attrs
 
@@ -23,17 +26,18 @@ class Meeting:
 
     Attributes:
         newest: Where the walk from the newest end stands.
+        oldest_moment: When the item there came into being.
         is_sound: Whether it can be trusted: it came newest first, and did not fail.
         is_over: Whether nothing more is wanted of it.
     """
 
     writer: Writer
     newest: Walk
+    oldest_moment: object = None
     is_sound: bool = True
     is_over: bool = False
     _coming: dict[Order, set[str]] = attrs.field(factory=lambda: {"asc": set(), "desc": set()})
     _landed: asyncio.Condition = attrs.field(factory=asyncio.Condition)
-    _oldest_moment: object = None
 
     async def taken(self, walk: Walk, facts: Sequence[Facts]) -> set[str]:
         """Say that *walk* is going to write *facts*; return the ids among them that are the other walk's.
@@ -59,10 +63,20 @@ class Meeting:
     async def _brought(self, walk: Walk, ids: set[str]) -> set[str]:
         return await self.writer.call(partial(Store.of_other_end, walk=walk, ids=ids))
 
+    def is_at(self, facts: Sequence[Facts], brought: set[str]) -> bool:
+        """Whether the walk from the oldest end, now at *facts*, met the block, of which it found those *brought*."""
+        moments = [fact.created_at for fact in facts if fact.id in brought]
+        return self.is_sound and not self.is_over and any(map(self._is_younger, moments))
+
+    def _is_younger(self, moment: object) -> bool:
+        return _is_number(moment) and _is_number(self.oldest_moment) and moment > self.oldest_moment
+
     async def behind(self, walk: Walk) -> Walk:
         """Return where the walk from the oldest end, now at *walk*, goes on: behind the newest item of the block."""
         self.is_over = True
         cursor = await self.writer.call(partial(Store.newest_of_block, walk=walk))
+        if cursor is None:
+            return walk
         # If all that *walk* brought is settled, then so is the block up to its anchor.
         anchor = (self.newest.anchor or walk.cursor) if walk.anchor == walk.cursor else walk.anchor
         return attrs.evolve(walk, cursor=cursor, anchor=anchor, position=FROM_NEWEST + 1)
@@ -85,8 +99,12 @@ class Meeting:
     def comes_newest_first(self, facts: Sequence[Facts]) -> bool:
         """Whether the items go on from the last ones in the order that was asked for."""
         moments = [fact.created_at for fact in facts]
-        if self._oldest_moment is not None:
-            moments.insert(0, self._oldest_moment)
-        numbers = [moment for moment in moments if isinstance(moment, int | float)]
-        self._oldest_moment = moments[-1]
+        if self.oldest_moment is not None:
+            moments.insert(0, self.oldest_moment)
+        numbers = [moment for moment in moments if _is_number(moment)]
+        self.oldest_moment = moments[-1]
         return len(numbers) == len(moments) and numbers == sorted(numbers, reverse=True)
+
+
+def _is_number(moment: object) -> TypeGuard[int | float]:
+    return isinstance(moment, int | float)

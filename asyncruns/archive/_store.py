@@ -185,19 +185,24 @@ class Store:
                     found.append((item[2].decode(), status))
         return found
 
+    def at_cursor(self, walk: Walk) -> list[bytes]:
+        """Return the item at the cursor of *walk*, if it is there."""
+        return [row[1] for row in self._row_at_cursor(walk)]
+
     def _position(self, walk: Walk) -> int:
         """Return the position of the item at the cursor of *walk*; -1 where there is none."""
+        return max([row[-1] for row in self._row_at_cursor(walk)], default=-1)
+
+    def _row_at_cursor(self, walk: Walk) -> list[Any]:
         with _file.told(self.path):
-            row = self._db.execute(
+            rows = self._db.execute(
                 f"SELECT {', '.join(ITEM_COLUMNS[walk.kind])} FROM {walk.kind}"  # noqa: S608  # words of our own
                 f" WHERE {_OF_OWNER[walk.kind]} AND id = :cursor",
                 {"thread_id": walk.thread_id, "run_id": walk.run_id, "cursor": walk.cursor},
-            ).fetchone()
-        if row is None:
-            return -1
-        check_item(self.path, walk.kind, row)
-        position: int = row[-1]
-        return position
+            ).fetchall()
+        for row in rows:
+            check_item(self.path, walk.kind, row)
+        return rows
 
     def runs_with_steps(self, thread_id: str, among: Sequence[str]) -> set[str]:
         """Return those runs of *among* whose steps are all there and can no longer change."""
@@ -232,14 +237,14 @@ class Store:
             ).fetchall()
         return {id.decode() for (id,) in rows}
 
-    def newest_of_block(self, walk: Walk) -> str:
-        """Return the id of the item at which the walk from the newest end began."""
+    def newest_of_block(self, walk: Walk) -> str | None:
+        """Return the id of the item at which the walk from the newest end began; None: the other one came to it, too."""
         with _file.told(self.path):
-            found: tuple[bytes] = self._db.execute(
+            found = self._db.execute(
                 f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position = ?",  # noqa: S608  # our own words
                 (walk.thread_id, FROM_NEWEST),
             ).fetchone()
-        return found[0].decode()
+        return None if found is None else found[0].decode()
 
     def thread_digests(self) -> dict[str, int | None]:
         """Return all threads, in the order of the list that was given, with the digest of each that was itself brought.

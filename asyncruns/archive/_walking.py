@@ -109,7 +109,7 @@ class Walker:
         writes, met, brought = [PageWrite(walk=walk, items=_items(facts, page))], False, set[str]()
         if self.meeting is not None:
             brought = await self.meeting.taken(walk, facts)
-            met = bool(brought) and self.meeting.is_sound and not ends
+            met = self.meeting.is_at(facts, brought) and not ends
             if met:
                 walk = await self.meeting.behind(walk)
                 writes.append(PageWrite(walk=walk))
@@ -127,6 +127,9 @@ class Walker:
             return True
         if not meeting.comes_newest_first(facts):
             meeting.is_sound = False
+            if meeting.newest.cursor is not None:  # No later export may trust what came of it, either.
+                meeting.newest = attrs.evolve(meeting.newest, state="failed", reason="It does not come newest first.")
+                await self.writer.write(PageWrite(walk=meeting.newest))
             return True
         brought = await meeting.taken(meeting.newest, facts)
         items = zip(facts, _items(facts, page), strict=True)

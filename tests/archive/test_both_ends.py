@@ -133,12 +133,49 @@ async def test_refusal_of_the_newest_end_is_no_failure(listings: Listings, local
     assert held(path) == listings.threads[THREAD]
 
 
+@pytest.mark.parametrize("seed", range(20))
+async def test_one_order_within_a_second(listings: Listings, local: Session, path: Path, seed: int) -> None:
+    """Where the runs of one second come in the same order from both ends, none is passed over."""
+    chance, second = random.Random(seed), 0
+    for _ in range(chance.randrange(8, 40)):
+        second += chance.random() < 0.4
+        listings.add_run(THREAD)["created_at"] = second
+    listings.newest_first = lambda items: sorted(items, key=lambda run: -run["created_at"])
+    for _ in range(2):
+        assert (await bring(local, path)).failures == {}
+        found = held(path)
+        assert sorted(found, key=str) == sorted(listings.threads[THREAD], key=str)
+        seconds = [run["created_at"] for run in found]
+        assert seconds == sorted(seconds)
+
+
+async def test_distrust_outlasts_the_export(listings: Listings, local: Session, path: Path) -> None:
+    """A listing that was seen not to come newest first is not trusted by the next export, either."""
+    for second in range(40):
+        listings.add_run(THREAD)["created_at"] = second
+    exporting: list[asyncio.Task[Progress]] = []
+
+    def misplaced(items: list[Any]) -> list[Any]:
+        newest = items[::-1]
+        return newest[:6] + newest[18:21] + newest[6:18] + newest[21:]
+
+    def stop() -> None:
+        orders = [order for _, order, _ in listings.requests]
+        if min(orders.count("asc"), orders.count("desc")) == 4:
+            exporting[0].cancel()
+
+    listings.newest_first, listings.on_request = misplaced, stop
+    exporting.append(asyncio.create_task(bring(local, path)))
+    await asyncio.wait(exporting)
+    assert exporting[0].cancelled()
+    listings.on_request = lambda: None
+    await bring(local, path)
+    assert held(path) == listings.threads[THREAD]
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_stopped_anywhere_and_gone_on_with(listings: Listings, local: Session, path: Path, seed: int) -> None:
-    """Stopped after any request, again and again, with runs added, changed and deleted meanwhile: nothing is lost.
-
-    What changed behind the cursor is brought by the export after the one that came to its end.
-    """
+    """Stopped after any request, again and again, with runs added, changed and deleted meanwhile: nothing is lost."""
     chance = random.Random(seed)
     for _ in range(chance.randrange(8, 60)):
         listings.add_run(THREAD, chance.choice(["completed", "completed", "in_progress"]))
