@@ -23,7 +23,17 @@ from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._options import Options, OptionWords
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
-from asyncruns.archive._records import FROM_NEWEST, KnownThread, Order, PageWrite, ThreadState, ThreadWrite, Walk
+from asyncruns.archive._records import (
+    FROM_NEWEST,
+    Asked,
+    KnownThread,
+    Order,
+    PageWrite,
+    ThreadState,
+    ThreadWrite,
+    Walk,
+    Write,
+)
 from asyncruns.archive._schema import Kind
 from asyncruns.archive._staging import ThreadIds, stage
 from asyncruns.archive._store import Store
@@ -50,6 +60,13 @@ class _Thread:
     @property
     def id(self) -> str:
         return self.known.id
+
+    def reopened(self) -> Sequence[Write]:
+        """Return what makes a thread that was all brought one that is not, as long as more comes of it."""
+        if self.known.state != "done" or self.stored:
+            return ()
+        self.stored = "listed"
+        return (ThreadWrite(id=self.id, state="listed"),)
 
 
 class Exporter:
@@ -97,17 +114,29 @@ class Exporter:
             self.progress.threads = await stage(
                 self._writer, self._session, thread_ids, allow_change=self._options.allow_change
             )
+            await self._remember()
             try:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(self._options.concurrency):
                         workers.create_task(self._turns.work())
-            except* ExportStopped as group:
-                raise first_of(group).error from None
-            except* AsyncRunsError as group:
+            except BaseExceptionGroup as group:
                 raise first_of(group) from None
             if self._options.steps:
                 await self._writer.call(Store.index_runs)
         return self.progress
+
+    async def _remember(self) -> None:
+        """Write down what is asked for; how steps are asked for stays as it ever was."""
+        options = self._options
+        asked = Asked(
+            steps=options.steps,
+            messages=options.messages,
+            threads=options.threads,
+            include=tuple(options.include),
+            probe=options.probe,
+        )
+        asked = await self._writer.call(partial(Store.ask, asked=asked))
+        self._options = attrs.evolve(options, include=asked.include, probe=asked.probe)  # type: ignore[arg-type]
 
     async def _next_beginning(self) -> Job | None:
         """Take the next thread of those that are to be brought."""
@@ -133,7 +162,7 @@ class Exporter:
         self._note_listed(thread)
         if options.messages:
             await self._walk(thread, await self._listing(thread, "messages", self._messages_pager, _nothing_more))
-        self._finish_job(thread)
+        await self._finish_job(thread)
 
     async def _bring_itself(self, thread: _Thread) -> None:
         await self._patience.calm()
@@ -147,9 +176,9 @@ class Exporter:
         if walk.state == "open":
             walk = attrs.evolve(walk, cursor=None, anchor=None)
         pager = partial(self._steps_pager, thread.id, run_id)
-        await self._walk(thread, self._walker(walk, pager, _nothing_more, settles=is_terminal(status)))
+        await self._walk(thread, self._walker(thread, walk, pager, _nothing_more, settles=is_terminal(status)))
         self.progress.step_listings_done += 1
-        self._finish_job(thread)
+        await self._finish_job(thread)
 
     async def _bring_newest(self, thread: _Thread, walker: Walker) -> None:
         """Walk a listing from its newest end; what goes wrong with that is left to the walk from the oldest."""
@@ -161,13 +190,13 @@ class Exporter:
             raise
         except AsyncRunsError:
             meeting.is_sound = False
-        self._finish_job(thread)
+        await self._finish_job(thread)
 
     async def _listing(self, thread: _Thread, kind: Kind, pager: ListPager, arrived: Arrived) -> Walker:
         """Return the walker of a listing of *thread*, which goes on where the last one broke off."""
         walks = thread.known.walks
         walk = _begun_again(walks.get((kind, "asc")) or Walk(thread_id=thread.id, kind=kind))
-        walker = self._walker(walk, partial(pager, thread.id), arrived)
+        walker = self._walker(thread, walk, partial(pager, thread.id), arrived)
         newest = walks.get((kind, "desc"))
         if newest is not None and newest.state == "walking":
             edge = facts_of(await self._writer.call(partial(Store.at_cursor, walk=newest)))
@@ -183,7 +212,9 @@ class Exporter:
         thread.open_jobs += 1
         await self._turns.urge(partial(self._bring_newest, thread, walker))
 
-    def _walker(self, walk: Walk, pager: MakePager, arrived: Arrived, *, settles: bool = True) -> Walker:
+    def _walker(
+        self, thread: _Thread, walk: Walk, pager: MakePager, arrived: Arrived, *, settles: bool = True
+    ) -> Walker:
         async def counted(facts: Sequence[Facts]) -> None:
             self._patience.successes += 1
             setattr(self.progress, walk.kind, getattr(self.progress, walk.kind) + len(facts))
@@ -195,6 +226,7 @@ class Exporter:
             pager=pager,
             calm=self._patience.calm,
             arrived=counted,
+            beside=thread.reopened,
             probe=self._options.probe,
             settles=settles,
         )
@@ -241,25 +273,27 @@ class Exporter:
         """Leave the steps of *runs* to whoever has time."""
         if not runs:
             return
-        if thread.known.state == "done" and not thread.stored:
-            await self._writer.write(ThreadWrite(id=thread.id, state="listed"))
-            thread.stored = "listed"
+        if reopened := thread.reopened():
+            await self._writer.write(*reopened)
         thread.open_jobs += len(runs)
         self.progress.step_listings += len(runs)
         await self._turns.put_off([partial(self._bring_steps, thread, run_id, status) for run_id, status in runs])
 
-    def _finish_job(self, thread: _Thread) -> None:
+    async def _finish_job(self, thread: _Thread) -> None:
         thread.open_jobs -= 1
         if thread.open_jobs:
             return
-        if thread.reason is None:
-            self.progress.threads_done += 1
-            state: ThreadState = "done"
-        else:
-            self.progress.note_failure(thread.id, thread.reason)
+        state: ThreadState = "done"
+        reason = thread.reason
+        if reason is not None:
+            self.progress.note_failure(thread.id, reason)
             state = "failed"
+        else:
+            self.progress.threads_done += 1
+            if thread.known.walks and thread.known.state != "done":  # More may have been asked for then.
+                state, reason = await self._writer.call(partial(Store.standing, thread_id=thread.id))
         if thread.stored or thread.known.state != state or state == "failed":
-            self._writer.post(ThreadWrite(id=thread.id, state=state, reason=thread.reason))
+            self._writer.post(ThreadWrite(id=thread.id, state=state, reason=reason))
 
     def _runs_pager(self, thread_id: str, order: Order, after: str | None, most: int | None) -> AsyncCursorPager[Any]:
         return self._session.runs.list(thread_id, order=order, limit=_limit(most), after=after, max_items=most)

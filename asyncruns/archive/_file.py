@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _moments
-from asyncruns.archive._schema import APPLICATION_ID, FINISHED, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION
+from asyncruns.archive._schema import APPLICATION_ID, FINISHED, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION, checksum
 
 _WAIT_SECONDS = 10.0
 
@@ -39,7 +39,7 @@ def create(path: Path) -> None:
             db.execute("BEGIN")
             for statement in SCHEMA.values():
                 db.execute(statement)
-            db.execute("INSERT INTO archive VALUES (1, 0, '', NULL)")
+            db.execute("INSERT INTO archive VALUES (1, 0, '', NULL, '{}', ?)", (checksum(None, "{}"),))
             db.execute("COMMIT")
         _sync(new, os.O_RDWR)
         _moments.reached("before_rename")

@@ -16,9 +16,10 @@ class Options:
         steps: Bring the steps of the runs.
         messages: Bring the messages of the threads.
         threads: Bring the threads themselves.
-        include: What steps are to hold beyond the usual: the text that file search found.
+        include: What steps are to hold beyond the usual: the text that file search found. What an archive was once
+            filled with stays asked for.
         concurrency: Requests under way at the same time.
-        probe: Ask once more past the end of each listing, for servers that always say there is no more.
+        probe: Ask once more past the end of each listing, for servers that always say there is no more. Also stays.
         both_ends: Walk a listing that was never walked before from its oldest and its newest end at once, if it has
             more than one page. Twice as fast for one long thread. Only for servers whose listings are whole newest
             first, too, as the published ones are: what such a listing leaves out would be missing here.

@@ -94,7 +94,12 @@ def _may_pass(error: AsyncRunsError) -> bool:
     return not error.is_final and (error.retry_after or 0.0) <= _LONGEST_PAUSE
 
 
-def first_of(group: BaseExceptionGroup[Any]) -> Any:
-    """Return the first error of a group, which may hold groups."""
-    found = group.exceptions[0]
-    return first_of(found) if isinstance(found, BaseExceptionGroup) else found
+def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the error that ends an export of which several workers failed: one that stops it, or one of ours."""
+    for kind in (ExportStopped, AsyncRunsError):
+        found: BaseException | None = group.subgroup(kind)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is not None:
+            return found.error if isinstance(found, ExportStopped) else found
+    return group

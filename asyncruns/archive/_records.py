@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import msgspec
 
 from asyncruns import ArchiveCorrupt
 from asyncruns.archive._schema import Kind, checksum
@@ -98,6 +99,40 @@ class KnownThread:
     state: ThreadState
     has_json: bool
     walks: dict[tuple[Kind, Order], Walk] = attrs.field(factory=dict)
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What exports were ever asked to bring into an archive: kinds of items, and how the steps are asked for."""
+
+    steps: bool = False
+    messages: bool = False
+    threads: bool = False
+    include: tuple[str, ...] = ()
+    probe: bool = False
+
+    def added_to(self, before: "Asked") -> "Asked":
+        """Return this and what was asked *before*."""
+        return Asked(
+            steps=self.steps or before.steps,
+            messages=self.messages or before.messages,
+            threads=self.threads or before.threads,
+            include=tuple(sorted({*self.include, *before.include})),
+            probe=self.probe or before.probe,
+        )
+
+
+def read_asked(path: Path, asked: bytes, given: int) -> Asked:
+    """Return what exports were asked for, from the row of `archive`.
+
+    Raises:
+        ArchiveCorrupt: It is not what was written.
+    """
+    try:
+        if checksum(None, asked.decode()) == given:
+            return msgspec.json.decode(asked, type=Asked)
+    except (UnicodeDecodeError, AttributeError, msgspec.DecodeError):
+        pass
+    raise ArchiveCorrupt(f"{path} is damaged: what it says that exports were asked for does not match its checksum.")
 
 
 def read_walk(path: Path, row: Sequence[Any]) -> Walk:

@@ -76,7 +76,7 @@ def _items(table: Kind, generated: Sequence[str] = ()) -> str:
 SCHEMA: dict[str, str] = {
     "archive": (
         "CREATE TABLE archive (\n  only INTEGER PRIMARY KEY CHECK (only = 1),\n  epoch INTEGER NOT NULL,\n"
-        "  owner TEXT NOT NULL,\n  verified_at INTEGER\n)"
+        "  owner TEXT NOT NULL,\n  verified_at INTEGER,\n  asked TEXT NOT NULL,\n  checksum INTEGER NOT NULL\n)"
     ),
     "runs": _items("runs"),
     "steps": _items("steps"),

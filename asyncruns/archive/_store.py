@@ -5,6 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import attrs
+import msgspec
+
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _file, _moments
 from asyncruns.archive._checkpoints import Checkpoints
@@ -13,14 +16,17 @@ from asyncruns.archive._lock import Lock
 from asyncruns.archive._records import (
     FROM_NEWEST,
     WALKS,
+    Asked,
     KnownThread,
     PageWrite,
+    ThreadState,
     ThreadWrite,
     VerifiedWrite,
     Walk,
     Write,
     check_item,
     check_thread,
+    read_asked,
     read_walk,
 )
 from asyncruns.archive._rows import put_items, put_walks
@@ -143,6 +149,47 @@ class Store:
             count: int = self._db.execute("SELECT count(*) FROM given").fetchone()[0]
             return count
 
+    def ask(self, asked: Asked) -> Asked:
+        """Write down what an export is asked to bring, and return all that ever was.
+
+        Steps that came when less was asked of them are to be brought again.
+        """
+        with _file.told(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            before = self._asked()
+            asked = asked.added_to(before)
+            if (asked.include, asked.probe) != (before.include, before.probe):
+                self._reopen_steps()
+            text = msgspec.json.encode(asked).decode()
+            self._db.execute("UPDATE archive SET asked = ?, checksum = ?", (text, checksum(None, text)))
+            self._db.execute("COMMIT")
+        return asked
+
+    def _reopen_steps(self) -> None:
+        some = f"{WALKS} WHERE kind = 'steps' AND state = 'done' LIMIT 1000"
+        while done := self._db.execute(some).fetchall():
+            put_walks(self._db, [attrs.evolve(read_walk(self.path, row), state="open") for row in done])
+
+    def asked(self) -> Asked:
+        """Return what exports were ever asked to bring."""
+        with _file.told(self.path):
+            return self._asked()
+
+    def _asked(self) -> Asked:
+        return read_asked(self.path, *self._db.execute("SELECT asked, checksum FROM archive").fetchone())
+
+    def standing(self, thread_id: str) -> tuple[ThreadState, str | None]:
+        """Return the state of a thread by its listings and those of its runs, and why one failed."""
+        with _file.told(self.path):
+            rows = self._db.execute(
+                f"{WALKS} WHERE thread_id = ? AND \"order\" = 'asc' AND state IN ('failed', 'walking') ORDER BY state"
+                " LIMIT 1",
+                (thread_id,),
+            ).fetchall()
+        for walk in (read_walk(self.path, row) for row in rows):
+            return ("failed", walk.reason) if walk.state == "failed" else ("listed", None)
+        return "done", None
+
     def next_threads(self, after: int, limit: int) -> tuple[int, list[KnownThread]]:
         """Return the staged threads behind number *after*, *limit* at most, and the number of the last."""
         with _file.told(self.path):
@@ -238,7 +285,7 @@ class Store:
         return {id.decode() for (id,) in rows}
 
     def newest_of_block(self, walk: Walk) -> str | None:
-        """Return the id of the item at which the walk from the newest end began; None: the other one came to it, too."""
+        """Return the id of the item at which the walk from the newest end began; None: the other came to it, too."""
         with _file.told(self.path):
             found = self._db.execute(
                 f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position = ?",  # noqa: S608  # our own words

@@ -18,12 +18,11 @@ from asyncruns import (
     AuthenticationError,
     Include,
     Session,
-    StepListParams,
 )
 from asyncruns.archive._options import check_concurrency
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
-from asyncruns.archive._records import VerifiedWrite
+from asyncruns.archive._records import Asked, VerifiedWrite
 from asyncruns.archive._schema import digest
 from asyncruns.archive._store import Store
 from asyncruns.archive._walking import PAGE_ITEMS
@@ -73,7 +72,7 @@ async def verify(
 ) -> Findings:
     """Walk every thread of the archive again, newest first, and say what is missing or different.
 
-    These are its runs, their steps, and its messages and the thread itself if they were brought.
+    These are its runs, and what exports were ever asked for: the steps of the runs, the messages and the thread itself.
 
     What is compared is the JSON value: a server may write the same object with other spaces or keys in another order.
     The archive keeps what it has; it notes the findings of each thread. Runs that were not terminal when they were
@@ -83,8 +82,8 @@ async def verify(
         session: An open session.
         path: The archive.
         concurrency: Threads walked at the same time.
-        steps: Whether to walk the steps of the runs, too.
-        include: What the steps were brought with, as for `export`; without it they would be others.
+        steps: Whether to walk the steps of the runs, if there are any.
+        include: What steps are to hold beyond what exports asked for.
 
     Raises:
         ArchiveLocked: An export is filling the archive.
@@ -96,32 +95,26 @@ async def verify(
     where = Path(path)
     findings = Findings()
     async with Writer(where, create=False) as writer:
-        checker = _Verifier(session, writer, findings, steps=steps, include=include)
+        asked = (await writer.call(Store.asked)).added_to(Asked(include=tuple(include)))
+        checker = _Verifier(session, writer, findings, msgspec.structs.replace(asked, steps=steps and asked.steps))
         threads = await writer.call(Store.thread_digests)
         remaining = iter(threads.items())
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(concurrency):
                     workers.create_task(checker.work(remaining))
-        except* ExportStopped as group:
-            raise first_of(group).error from None
-        except* AsyncRunsError as group:
+        except BaseExceptionGroup as group:
             raise first_of(group) from None
         await writer.call(partial(Store.note_verified, moment=int(time.time())))
     return findings
 
 
 class _Verifier:
-    def __init__(
-        self, session: Session, writer: Writer, findings: Findings, *, steps: bool, include: Sequence[Include]
-    ) -> None:
+    def __init__(self, session: Session, writer: Writer, findings: Findings, asked: Asked) -> None:
         self._session = session
         self._writer = writer
         self._findings = findings
-        self._steps = steps
-        self._step_params: StepListParams = {"order": "desc", "limit": PAGE_ITEMS}
-        if include:
-            self._step_params["include"] = include
+        self._asked = asked
         self._patience = Patience(Progress())
 
     async def work(self, threads: Iterable[tuple[str, int | None]]) -> None:
@@ -138,41 +131,53 @@ class _Verifier:
 
     async def _thread(self, thread_id: str, known: int | None, found: Findings) -> None:
         """Verify a thread, known by its digest."""
-        if known is not None:
+        if self._asked.threads:
             await self._patience.through(partial(self._thread_itself, thread_id, known, found), lambda: 0)
-        runs = partial(self._session.runs.list, thread_id, order="desc", limit=PAGE_ITEMS)
-        ids = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs, found)
-        if self._steps:
-            for run_id in ids:
-                steps = partial(self._session.steps.list, thread_id, run_id, **self._step_params)
-                digests = partial(Store.digests, kind="steps", thread_id=thread_id, run_id=run_id)
-                await self._listing(digests, steps, found)
-        if await self._writer.call(partial(Store.walk, thread_id=thread_id, kind="messages")):
-            messages = partial(self._session.messages.list, thread_id, order="desc", limit=PAGE_ITEMS)
+        runs = partial(self._session.runs.list, thread_id)
+        shown, gone = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs, found)
+        if self._asked.steps:
+            for run_id in shown:
+                steps = partial(self._session.steps.list, thread_id, run_id)
+                if self._asked.include:
+                    steps = partial(steps, include=self._asked.include)
+                await self._listing(self._digests_of_steps(thread_id, run_id), steps, found)
+            for run_id in gone:
+                found.gone += len(await self._writer.call(self._digests_of_steps(thread_id, run_id)))
+        if self._asked.messages:
+            messages = partial(self._session.messages.list, thread_id)
             await self._listing(partial(Store.digests, kind="messages", thread_id=thread_id), messages, found)
 
-    async def _thread_itself(self, thread_id: str, known: int, found: Findings) -> None:
+    def _digests_of_steps(self, thread_id: str, run_id: str) -> Callable[[Store], dict[str, int]]:
+        return partial(Store.digests, kind="steps", thread_id=thread_id, run_id=run_id)
+
+    async def _thread_itself(self, thread_id: str, known: int | None, found: Findings) -> None:
         await self._patience.calm()
         _compare(found, thread_id, known, await self._session.threads.retrieve_raw(thread_id))
 
     async def _listing(
-        self, digests: Callable[[Store], dict[str, int]], pager: Callable[[], AsyncCursorPager[Any]], found: Findings
-    ) -> list[str]:
+        self, digests: Callable[[Store], dict[str, int]], pager: Callable[..., AsyncCursorPager[Any]], found: Findings
+    ) -> tuple[Iterable[str], Iterable[str]]:
+        """Walk a listing, and return the ids that it shows and those that it shows no more."""
         known = await self._writer.call(digests)
         seen: dict[str, None] = {}
 
         async def walk() -> None:
-            async for page in pager().raw_pages(ahead=False):
-                await self._patience.calm()
-                for blob in page.data:
-                    id = _read_id(blob).id
-                    if id not in seen:
-                        seen[id] = None
-                        _compare(found, id, known.get(id), blob)
+            is_further = True
+            while is_further:
+                before, cursor = len(seen), next(reversed(seen), None) if self._asked.probe else None
+                async for page in pager(order="desc", limit=PAGE_ITEMS, after=cursor).raw_pages(ahead=False):
+                    await self._patience.calm()
+                    for blob in page.data:
+                        id = _read_id(blob).id
+                        if id not in seen:
+                            seen[id] = None
+                            _compare(found, id, known.get(id), blob)
+                is_further = self._asked.probe and len(seen) > before
 
         await self._patience.through(walk, lambda: len(seen))
-        found.gone += len(known.keys() - seen.keys())
-        return list(seen)
+        gone = known.keys() - seen.keys()
+        found.gone += len(gone)
+        return seen, gone
 
 
 def _told(found: Findings) -> str:

@@ -9,7 +9,7 @@ import attrs
 from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
 from asyncruns.archive._facts import Facts, facts_of, settled
 from asyncruns.archive._meeting import Meeting
-from asyncruns.archive._records import Order, PageWrite, Walk, WalkState
+from asyncruns.archive._records import Order, PageWrite, Walk, WalkState, Write
 from asyncruns.archive._writer import Writer
 
 PAGE_ITEMS = 100
@@ -30,6 +30,7 @@ class Walker:
         pager: Makes pagers of it.
         calm: Awaited before each page; waits while everybody is to wait.
         arrived: Called with the facts of what came into the archive, page by page.
+        beside: Gives what is to be written beside a page.
         probe: Whether to ask once more past the end.
         settles: Whether what it holds can no longer change once it was walked to the end.
         meeting: Where it meets the walk from the newest end; None: it goes alone.
@@ -41,6 +42,7 @@ class Walker:
     pager: MakePager
     calm: Callable[[], Awaitable[None]]
     arrived: Callable[[Sequence[Facts]], Awaitable[None]]
+    beside: Callable[[], Sequence[Write]] = tuple
     probe: bool = False
     settles: bool = True
     meeting: Meeting | None = None
@@ -136,7 +138,8 @@ class Walker:
         fresh = [(fact, item) for fact, item in items if fact.id not in brought]
         if fresh:
             meeting.newest = meeting.further([fact for fact, _ in fresh])
-            await self.writer.write(PageWrite(walk=meeting.newest, items=[item for _, item in fresh]))
+            page_write = PageWrite(walk=meeting.newest, items=[item for _, item in fresh])
+            await self.writer.write(page_write, *self.beside())
         await meeting.written(meeting.newest)
         await self.arrived([fact for fact, _ in fresh])
         return len(fresh) < len(facts)
@@ -149,7 +152,7 @@ class Walker:
             if self.meeting.newest.cursor is not None:
                 self.meeting.newest = attrs.evolve(self.meeting.newest, state="done")
                 closing.append(PageWrite(walk=self.meeting.newest))
-        await self.writer.write(*(writes or [PageWrite(walk=walk)]), *closing)
+        await self.writer.write(*(writes or [PageWrite(walk=walk)]), *closing, *self.beside())
         self.walk = walk
         if self.meeting is not None:
             await self.meeting.written(walk)
@@ -158,7 +161,9 @@ class Walker:
         """Return where the walk stands behind these items."""
         walk = self.walk
         anchor = walk.anchor
-        if anchor == walk.cursor and (count := settled(facts, walk)):  # Everything so far is settled, and goes on so.
+        if _comes_newest_first(facts):  # Whatever was asked for: what is new comes before all that there is.
+            anchor = None
+        elif anchor == walk.cursor and (count := settled(facts, walk)):  # All so far is settled, and goes on so.
             anchor = facts[count - 1].id
         state: WalkState = "walking" if not ends else "done" if self.settles else "open"
         position = walk.position + len(facts)
@@ -167,3 +172,8 @@ class Walker:
 
 def _items(facts: Sequence[Facts], page: Page[bytes]) -> list[tuple[str, bytes]]:
     return [(fact.id, blob) for fact, blob in zip(facts, page.data, strict=True)]
+
+
+def _comes_newest_first(facts: Sequence[Facts]) -> bool:
+    first, last = facts[0].created_at, facts[-1].created_at
+    return isinstance(first, int | float) and isinstance(last, int | float) and first > last

@@ -15,20 +15,23 @@ class Listings:
         threads: Thread id -> its runs, oldest first.
         steps: Run id -> its steps, oldest first.
         requests: Path, order and cursor of each request.
+        oldest_first: Gives the listing that `order=asc` shows.
         newest_first: Gives the listing that `order=desc` shows.
         on_request: Called before each answer.
         on_cursor: Called with the cursor before each answer to a request that goes on behind one.
     """
 
-    def __init__(self, page_items: int = 3, middlewares: Sequence[Any] = ()) -> None:
+    def __init__(self, page_items: int = 3, middlewares: Sequence[Any] = (), *, always_ends: bool = False) -> None:
         self.threads: dict[str, list[Item]] = {}
         self.steps: dict[str, list[Item]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
+        self.oldest_first: Callable[[list[Item]], list[Item]] = list
         self.newest_first: Callable[[list[Item]], list[Item]] = lambda items: items[::-1]
         self.on_request: Callable[[], None] = lambda: None
         self.on_cursor: Callable[[str], None] = lambda _: None
         self.base_url = ""
         self._page_items = page_items
+        self._always_ends = always_ends
         self._middlewares = middlewares
         self._made = 0
 
@@ -73,14 +76,15 @@ class Listings:
             return _refusal("No such listing.")
         if after is not None:
             self.on_cursor(after)
-        shown = items if order == "asc" else self.newest_first(items)
+        shown = self.oldest_first(items) if order == "asc" else self.newest_first(items)
         places = {item["id"]: place for place, item in enumerate(shown)}
         if after is not None and after not in places:
             return _refusal("No such cursor.")
         first = 0 if after is None else places[after] + 1
         count = min(self._page_items, int(request.query["limit"]))
         data = shown[first : first + count]
-        return web.json_response({"object": "list", "data": data, "has_more": first + count < len(shown)})
+        has_more = first + count < len(shown) and not self._always_ends
+        return web.json_response({"object": "list", "data": data, "has_more": has_more})
 
 
 def _refusal(message: str) -> web.Response:

@@ -23,6 +23,7 @@ from asyncruns import (
     Session,
 )
 from asyncruns.archive import Archive, Exporter, Options, _turns, export
+from asyncruns.archive._patience import ExportStopped, first_of
 from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator
 
@@ -573,3 +574,92 @@ def test_options_are_told_to_nobody_else() -> None:
     from asyncruns.archive._exporter import OptionWords
 
     assert {field.name for field in attrs.fields(Options)} == OptionWords.__annotations__.keys()
+
+
+async def test_more_is_asked_of_steps_later(small: Filled, path: Path) -> None:
+    """Steps that came without what file search found are brought again once it is asked for, and stay so."""
+    await small.export(path)
+    include = ["step_details.tool_calls[*].file_search.results[*].content"]
+    for options in ({"include": include}, {}):
+        await small.export(path, **options)
+        small.emulator.requests.clear()
+        with Archive.open(path) as archive:
+            assert any(b'"text"' in blob for blob in archive.raw("steps") if b"file_search" in blob)
+    await small.export(path)
+    assert len(small.emulator.requests) == len(small.threads)
+
+
+async def test_probing_is_begun_later(path: Path, open_session: Any) -> None:
+    """On a server that always says there is no more, a later export that probes brings the rest, of old runs too."""
+    async with Listings(always_ends=True) as server:
+        local = await open_session(Session("key", server.base_url))
+        for _ in range(5):
+            server.add_run("thread_1", steps=10)
+        await export(local, path, ["thread_1"])
+        with Archive.open(path) as archive:
+            assert (archive.count("runs"), archive.count("steps")) == (3, 9)
+        await export(local, path, ["thread_1"], probe=True)
+        with Archive.open(path) as archive:
+            assert (archive.count("runs"), archive.count("steps")) == (5, 50)
+
+
+async def test_server_that_lists_newest_first_alone(path: Path, open_session: Any) -> None:
+    """Where `order=asc` is not heeded, each export walks all, so that what is new is found."""
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url))
+        server.oldest_first = server.newest_first
+        for count in (10, 13, 13):
+            while len(server.threads.get("thread_1", ())) < count:
+                server.add_run("thread_1")
+            await export(local, path, ["thread_1"])
+            with Archive.open(path) as archive:
+                assert (archive.count("runs"), archive.count("steps")) == (count, count)
+
+
+async def test_thread_is_not_done_while_more_comes_of_it(emulator: Emulator, session: Session, path: Path) -> None:
+    """A thread that was done is `listed` from the first page of what is asked for later until the last."""
+    threads = emulator.fill(threads=1, runs_per_thread=150)
+    await export(session, path, threads, steps=False)
+    emulator.requests.clear()
+    emulator.delay = 0.01
+    exporting = asyncio.create_task(export(session, path, threads, messages=True, steps=False))
+    while sum("/messages" in target for _, target in emulator.requests) < 2:
+        await asyncio.sleep(0.001)
+    exporting.cancel()
+    await asyncio.wait([exporting])
+    emulator.delay = 0
+    with Archive.open(path) as archive:
+        assert archive.count("messages") == 100
+        assert [record.state for record in archive.records()] == ["listed"]
+    for messages, state in ((False, "listed"), (True, "done")):
+        assert (await export(session, path, threads, messages=messages, steps=False)).threads_done == 1
+        with Archive.open(path) as archive:
+            assert [record.state for record in archive.records()] == [state]
+
+
+async def test_what_failed_is_not_done_by_asking_for_less(path: Path, open_session: Any) -> None:
+    """A thread whose steps could not be brought stays `failed` until they are."""
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url))
+        run_id = server.add_run("thread_1")["id"]
+        kept = server.steps.pop(run_id)
+        assert (await export(local, path, ["thread_1"])).threads_failed == 1
+        for steps, state in ((False, "failed"), (True, "failed")):
+            await export(local, path, ["thread_1"], steps=steps)
+            with Archive.open(path) as archive:
+                (record,) = archive.records()
+            assert record.state == state
+            assert "No such listing" in str(record.reason)
+        server.steps[run_id] = kept
+        await export(local, path, ["thread_1"])
+        with Archive.open(path) as archive:
+            assert [record.state for record in archive.records()] == ["done"]
+
+
+def test_which_error_ends_an_export() -> None:
+    """Of errors that come together it is one that stops everything, or one of ours; a defect of ours stays whole."""
+    stops, ours, defect = ExportStopped(AuthenticationError("no", status=401)), ArchiveError("full"), KeyError("x")
+    assert first_of(ExceptionGroup("", [ours, ExceptionGroup("", [stops])])) is stops.error
+    assert first_of(ExceptionGroup("", [defect, ours])) is ours
+    group = ExceptionGroup("", [defect])
+    assert first_of(group) is group

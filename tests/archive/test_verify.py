@@ -14,6 +14,7 @@ from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 
 from .conftest import Filled
+from .listings import Listings
 
 
 async def test_whole_archive_is_found_whole(small: Filled, path: Path) -> None:
@@ -125,12 +126,55 @@ async def test_threads_are_compared_if_they_were_brought(small: Filled, path: Pa
         await verify(small.session, path)
 
 
+async def test_what_was_asked_for_is_looked_for(small: Filled, path: Path) -> None:
+    """What an export was asked for and cut before is missing; what none was asked for is not looked for."""
+    await small.export(path, steps=False)
+    findings = await verify(small.session, path)
+    assert (findings.ok, findings.items) == (True, len(small.runs))
+    exporting: list[asyncio.Task[Any]] = []
+    small.emulator.delay = 0.01
+    exporting.append(asyncio.create_task(small.export(path, messages=True, steps=False)))
+    while not any("/messages" in target for _, target in small.emulator.requests):
+        await asyncio.sleep(0.001)
+    exporting[0].cancel()
+    await asyncio.wait(exporting)
+    small.emulator.delay = 0
+    with Archive.open(path) as archive:
+        assert archive.count("messages") == 0
+    assert (await verify(small.session, path)).missing
+
+
 async def test_steps_are_asked_for_as_the_export_did(small: Filled, path: Path) -> None:
-    """Steps brought with the text that file search found are compared with such steps, if that is said."""
+    """Steps brought with the text that file search found are compared with such steps."""
     include = ["step_details.tool_calls[*].file_search.results[*].content"]
     await small.export(path, include=include)
-    assert (await verify(small.session, path, include=include)).ok  # type: ignore[arg-type]
-    assert (await verify(small.session, path)).different
+    assert (await verify(small.session, path)).ok
+    await small.export(path)
+    assert (await verify(small.session, path)).ok
+
+
+async def test_pages_are_probed_for_as_the_export_did(session: Session, path: Path, open_session: Any) -> None:
+    """On a server that always says there is no more, what is behind the first page is compared, too."""
+    async with Listings(always_ends=True) as server:
+        local = await open_session(Session("key", server.base_url))
+        for _ in range(10):
+            server.add_run("thread_1", steps=0)
+        await export(local, path, ["thread_1"], probe=True)
+        assert (await verify(local, path)).items == 10
+        server.threads["thread_1"][1]["change"] = 1
+        findings = await verify(local, path)
+        assert (findings.different, findings.gone) == ([server.threads["thread_1"][1]["id"]], 0)
+
+
+async def test_steps_of_runs_that_are_gone_are_gone(path: Path, open_session: Any) -> None:
+    """With a run that the server shows no more, its steps are counted, too."""
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url))
+        for _ in range(3):
+            server.add_run("thread_1", steps=4)
+        await export(local, path, ["thread_1"])
+        del server.threads["thread_1"][0]
+        assert (await verify(local, path)).gone == 5
 
 
 async def test_steps_that_differ_are_named(small: Filled, path: Path) -> None:
