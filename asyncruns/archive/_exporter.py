@@ -45,6 +45,7 @@ Arrived = Callable[[Sequence[Facts]], Awaitable[None]]
 ListPager = Callable[[str, Order, str | None, int | None], AsyncCursorPager[Any]]
 
 _THREADS_AT_ONCE = 100
+_RUNS_AT_ONCE = 1000
 
 
 @attrs.define(eq=False)
@@ -155,14 +156,21 @@ class Exporter:
             await self._tried(thread, partial(self._bring_itself, thread), lambda: 0)
         runs = await self._listing(thread, "runs", self._runs_pager, partial(self._runs_came, thread))
         if options.steps and thread.known.walks:
-            newest = thread.known.walks.get(("runs", "desc"))
-            brought = partial(Store.runs_without_steps, walk=runs.walk, newest=newest)
-            await self._put_off(thread, await self._writer.call(brought))
+            await self._bring_steps_of_old(thread, runs.walk)
         await self._walk(thread, runs)
         self._note_listed(thread)
         if options.messages:
             await self._walk(thread, await self._listing(thread, "messages", self._messages_pager, _nothing_more))
         await self._finish_job(thread)
+
+    async def _bring_steps_of_old(self, thread: _Thread, walk: Walk) -> None:
+        """Put off the steps of the runs that earlier exports brought without, some at a time."""
+        newest = thread.known.walks.get(("runs", "desc"))
+        brought = partial(Store.runs_without_steps, walk=walk, newest=newest, limit=_RUNS_AT_ONCE)
+        last: str | None = ""
+        while last is not None:
+            last, found = await self._writer.call(partial(brought, after=last))
+            await self._put_off(thread, found)
 
     async def _bring_itself(self, thread: _Thread) -> None:
         await self._patience.calm()

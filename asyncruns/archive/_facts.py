@@ -1,6 +1,7 @@
 """What is read of every item, and whether it can still change."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,6 +10,8 @@ from asyncruns import TERMINAL_STATUSES, DecodeError, SchemaError
 from asyncruns.archive._records import Walk
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_NULL = msgspec.Raw(b"null")
 
 
 class Facts(msgspec.Struct, gc=False):
@@ -20,7 +23,15 @@ class Facts(msgspec.Struct, gc=False):
     thread_id: Any = None
 
 
+class _Unread(msgspec.Struct, gc=False):
+    id: str
+    status: msgspec.Raw = _NULL
+    created_at: msgspec.Raw = _NULL
+    thread_id: msgspec.Raw = _NULL
+
+
 _read_facts = msgspec.json.Decoder(Facts).decode
+_read_id = msgspec.json.Decoder(_Unread).decode
 
 
 def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
@@ -31,11 +42,23 @@ def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
         DecodeError: An item is nested deeper than Python reads: about 1,000 levels in 3.11, 10,000 in 3.13.
     """
     try:
-        return list(map(_read_facts, blobs))
+        try:
+            return list(map(_read_facts, blobs))
+        except msgspec.DecodeError:
+            return [_readable(_read_id(blob)) for blob in blobs]
     except RecursionError:
         raise DecodeError("An item of the listing is nested too deep to be read.") from None
     except msgspec.DecodeError as error:
         raise SchemaError(f"An item of the listing has another shape: {error}", path="$.data") from None
+
+
+def _readable(unread: _Unread) -> Facts:
+    """Return the facts without those that hold a number that nothing can."""
+    found: dict[str, Any] = {}
+    for name in ("status", "created_at", "thread_id"):
+        with suppress(msgspec.DecodeError):
+            found[name] = msgspec.json.decode(getattr(unread, name))
+    return Facts(id=unread.id, **found)
 
 
 def reader_of(struct: type[T]) -> Callable[[bytes], T]:

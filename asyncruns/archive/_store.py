@@ -210,27 +210,39 @@ class Store:
             ).fetchone()
         return None if found is None else read_walk(self.path, found)
 
-    def runs_without_steps(self, walk: Walk, newest: Walk | None = None) -> list[tuple[str, str | None]]:
-        """Return id and status of the runs brought, by *walk* or from the newest end, whose steps are not all there.
+    def runs_without_steps(
+        self, walk: Walk, newest: Walk | None, after: str, limit: int
+    ) -> tuple[str | None, list[tuple[str, str | None]]]:
+        """Return id and status of runs that *walk*, or the one from the newest end, brought without all their steps.
 
         Not those that had not ended, with the steps that they had: they are listed again, unless they were deleted.
+
+        Args:
+            walk: Where the walk of the runs is to go on; what is behind that comes again.
+            newest: Where the walk from the newest end stands.
+            after: Only runs with greater ids.
+            limit: How many are looked at.
+
+        Returns:
+            The id to go on behind, None at the end, and the runs.
         """
         columns = ", ".join(f"runs.{name}" for name in ITEM_COLUMNS["runs"])
         behind, edge = self._position(walk), 2 * FROM_NEWEST if newest is None else newest.position
-        found: list[tuple[str, str | None]] = []
+        last, found = None, []
         with _file.told(self.path):
             rows = self._db.execute(
                 f"SELECT {columns}, {column('runs', 'status')}, state FROM runs LEFT JOIN walks"  # noqa: S608  # words of our own
                 " ON walks.thread_id = runs.thread_id AND walks.kind = 'steps' AND walks.run_id = runs.id"
-                " WHERE runs.thread_id = ? AND state IS NOT 'done' ORDER BY runs.position",
-                (walk.thread_id,),
+                " WHERE runs.thread_id = ? AND runs.id > ? AND state IS NOT 'done' ORDER BY runs.id LIMIT ?",
+                (walk.thread_id, after, limit),
             )
             for *item, raw_status, state in rows:
                 check_item(self.path, "runs", item)
+                last = item[2].decode()
                 status = raw_status.decode() if isinstance(raw_status, bytes) else None
                 if not behind < item[-1] <= edge and (state != b"open" or is_terminal(status)):
-                    found.append((item[2].decode(), status))
-        return found
+                    found.append((last, status))
+        return last, found
 
     def at_cursor(self, walk: Walk) -> list[bytes]:
         """Return the item at the cursor of *walk*, if it is there."""

@@ -22,7 +22,7 @@ from asyncruns import (
     ServerError,
     Session,
 )
-from asyncruns.archive import Archive, Exporter, Options, _turns, export
+from asyncruns.archive import Archive, Exporter, Options, _exporter, _turns, export
 from asyncruns.archive._patience import ExportStopped, first_of
 from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator
@@ -663,3 +663,13 @@ def test_which_error_ends_an_export() -> None:
     assert first_of(ExceptionGroup("", [defect, ours])) is ours
     group = ExceptionGroup("", [defect])
     assert first_of(group) is group
+
+
+async def test_steps_of_more_runs_than_are_looked_at_at_once(
+    small: Filled, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that came without steps are looked through some at a time, so that memory stays flat."""
+    monkeypatch.setattr(_exporter, "_RUNS_AT_ONCE", 2)
+    await small.export(path, steps=False)
+    await small.export(path)
+    assert rows(path) == (sorted(small.runs), sorted(small.steps))
