@@ -100,7 +100,7 @@ class Exporter:
         the archive. The next run tries it again.
 
         Args:
-            thread_ids: The threads. None: all that the server lists, where it can.
+            thread_ids: The threads. None: all that the server lists, where it can; it may list more later.
 
         Raises:
             ArchiveLocked: Another process is filling the archive.

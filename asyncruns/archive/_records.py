@@ -102,13 +102,18 @@ class KnownThread:
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What exports were ever asked to bring into an archive: kinds of items, and how the steps are asked for."""
+    """What exports were ever asked to bring into an archive: kinds of items, and how the steps are asked for.
+
+    Attributes:
+        listed: All threads that the server lists.
+    """
 
     steps: bool = False
     messages: bool = False
     threads: bool = False
     include: tuple[str, ...] = ()
     probe: bool = False
+    listed: bool = False
 
     def added_to(self, before: "Asked") -> "Asked":
         """Return this and what was asked *before*."""
@@ -118,6 +123,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             threads=self.threads or before.threads,
             include=tuple(sorted({*self.include, *before.include})),
             probe=self.probe or before.probe,
+            listed=self.listed or before.listed,
         )
 
 

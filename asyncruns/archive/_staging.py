@@ -35,7 +35,7 @@ async def stage(writer: Writer, session: Session, thread_ids: ThreadIds | None, 
                 await writer.call(partial(Store.stage, ids=ids))
                 ids = []
     await writer.call(partial(Store.stage, ids=ids))
-    return await writer.call(partial(Store.settle, allow_change=allow_change or thread_ids is None))
+    return await writer.call(partial(Store.settle, allow_change=allow_change, listed=thread_ids is None))
 
 
 async def _each(session: Session, thread_ids: ThreadIds | None) -> AsyncGenerator[object, None]:

@@ -127,15 +127,19 @@ class Store:
             self._db.executemany("INSERT OR IGNORE INTO given (id) VALUES (?)", [(id,) for id in ids])
             self._db.execute("COMMIT")
 
-    def settle(self, *, allow_change: bool) -> int:
+    def settle(self, *, allow_change: bool, listed: bool = False) -> int:
         """Take the staged threads into the archive and return how many there are.
+
+        Args:
+            allow_change: Whether they may be others than those that there are.
+            listed: Whether they are what the server lists; if all that it lists was ever asked for, they may.
 
         Raises:
             ArchiveError: The archive holds another list of threads, and that was not allowed.
         """
         with _file.told(self.path):
             self.stage(())
-            if not allow_change:
+            if not (allow_change or (listed and self._asked().listed)):
                 self._check_same_list()
             fresh = self._db.execute(
                 "SELECT id FROM given WHERE id NOT IN (SELECT id FROM threads) ORDER BY rowid"
@@ -145,6 +149,8 @@ class Store:
                 "INSERT INTO threads (id, state, checksum) VALUES (?, 'listed', ?)",
                 [(id.decode(), checksum(None, id.decode(), "listed", None, None)) for (id,) in fresh],
             )
+            if listed:
+                self._note_asked(Asked(listed=True).added_to(self._asked()))
             self._db.execute("COMMIT")
             count: int = self._db.execute("SELECT count(*) FROM given").fetchone()[0]
             return count
@@ -160,10 +166,13 @@ class Store:
             asked = asked.added_to(before)
             if (asked.include, asked.probe) != (before.include, before.probe):
                 self._reopen_steps()
-            text = msgspec.json.encode(asked).decode()
-            self._db.execute("UPDATE archive SET asked = ?, checksum = ?", (text, checksum(None, text)))
+            self._note_asked(asked)
             self._db.execute("COMMIT")
         return asked
+
+    def _note_asked(self, asked: Asked) -> None:
+        text = msgspec.json.encode(asked).decode()
+        self._db.execute("UPDATE archive SET asked = ?, checksum = ?", (text, checksum(None, text)))
 
     def _reopen_steps(self) -> None:
         some = f"{WALKS} WHERE kind = 'steps' AND state = 'done' LIMIT 1000"

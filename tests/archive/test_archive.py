@@ -330,7 +330,7 @@ def test_ids_are_only_values(path: Path) -> None:
         walk = Walk(thread_id=id, kind="runs", cursor=id, anchor=id, position=1)
         store.apply([PageWrite(walk=walk, items=[(id, b'{"id": "x"}')])])
         assert store.walk(id, "runs") == walk
-        assert store.runs_without_steps(walk) == [(id, None)]
+        assert store.runs_without_steps(walk, None, after="", limit=9) == (id, [(id, None)])
     with Archive.open(path) as archive:
         assert list(archive.raw("runs", thread_id=id)) == [b'{"id": "x"}']
 

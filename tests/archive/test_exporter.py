@@ -673,3 +673,16 @@ async def test_steps_of_more_runs_than_are_looked_at_at_once(
     await small.export(path, steps=False)
     await small.export(path)
     assert rows(path) == (sorted(small.runs), sorted(small.steps))
+
+
+async def test_listing_does_not_widen_a_list(small: Filled, path: Path) -> None:
+    """An archive of some threads becomes one of all that the server lists only if that is said; then it may grow."""
+    await small.export(path)
+    small.emulator.fill(threads=1, runs_per_thread=1)
+    with pytest.raises(ArchiveError, match=r"another list of threads: none missing now, 1 \(.*\) new"):
+        await export(small.session, path)
+    assert (await export(small.session, path, allow_change=True)).threads == 3
+    small.emulator.fill(threads=1, runs_per_thread=1)
+    assert (await export(small.session, path)).threads == 4
+    with pytest.raises(ArchiveError, match="another list"):
+        await small.export(path)
