@@ -103,13 +103,15 @@ class Failure:
 def judge_status(status: int, code: str | None, headers: Mapping[str, str]) -> tuple[bool, bool]:
     """Say of an error status whether the server may have begun the request, and whether to try again helps.
 
-    `x-should-retry: true` or `false`, which some servers send, overrides the second answer.
+    `x-should-retry: true` or `false`, which some servers send, overrides the second answer. A refusal that comes with
+    the wish to be asked again proves nothing about the first, unless it is a 429.
     """
     transient = status in _TRANSIENT and code not in NO_HELP_IN_WAITING
     wish = headers.get("x-should-retry", "").strip().lower()
     if wish in ("true", "false"):
         transient = wish == "true"
-    return status >= 500 or status == 408, transient
+    began = status >= 500 or status == 408 or (wish == "true" and status not in _NEVER_BEGUN)
+    return began, transient
 
 
 def backoff(attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> float:

@@ -14,6 +14,7 @@ from asyncruns import (
     RateLimitError,
     RunCreationUnknown,
     ServerError,
+    StatusError,
 )
 
 from .bodies import RUN, THREAD, error, run
@@ -138,6 +139,24 @@ async def test_row_29_conflict(bench: Bench) -> None:
         failed = await bench.fails(ConflictError, session.runs.create(THREAD, assistant_id="asst_1"))
         assert server.count == 1
     assert (failed.status, failed.code) == (409, "conflict")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 425])
+async def test_row_29_refusal_that_wishes_a_retry(bench: Bench, status: int) -> None:
+    """A create that was refused is not sent again, whatever the server wishes; a read is, so is a create after 429."""
+    refused = answer(error("busy with it"), status, x_should_retry="true")
+    async with bench.serve(refused) as (server, session):
+        with pytest.raises(StatusError) as caught:
+            await session.runs.create(THREAD, assistant_id="asst_1")
+        bench.look_at(caught.value)
+        assert (server.count, caught.value.status) == (1, status)
+    async with bench.serve(refused, answer(run())) as (server, session):
+        assert (await session.runs.retrieve(THREAD, RUN)).id == RUN
+        assert server.count == 2
+    limited = answer(error("slow down"), 429, x_should_retry="true")
+    async with bench.serve(limited, answer(run())) as (server, session):
+        assert (await session.runs.create(THREAD, assistant_id="asst_1")).id == RUN
+        assert server.count == 2
 
 
 REFUSALS = {401: AuthenticationError, 403: PermissionDeniedError, 404: NotFoundError, 422: BadRequestError}
