@@ -96,6 +96,7 @@ class Transport:
             self._http = settings.http
             self._options = {
                 "auto_decompress": False,
+                "raise_for_status": False,
                 "timeout": _TIMEOUT,
                 "ssl": settings.ssl_context or True,
                 "proxy": settings.proxy,

@@ -11,6 +11,7 @@ import pytest
 
 from asyncruns import (
     ActiveRunError,
+    ConflictError,
     ConnectError,
     ConnectionLost,
     DeadlineExceeded,
@@ -156,6 +157,19 @@ async def test_rows_01_03_and_05_in_a_session_of_the_callers(bench: Bench) -> No
                 assert (await session.runs.retrieve(THREAD, RUN)).id == RUN
             assert server.count == 3
     assert sum(bench.waits) == 0
+
+
+async def test_rows_22_and_29_in_a_session_of_the_callers_that_raises(bench: Bench) -> None:
+    """A caller's session that raises for refusals by itself does not keep ours from judging them."""
+    script = answer(error("slow down"), 429, retry_after=0), answer(run()), answer(error("busy", "conflict"), 409)
+    async with (
+        aiohttp.ClientSession(raise_for_status=True) as http,
+        ScriptServer(*script) as server,
+        bench.session(server.url, http=http) as session,
+    ):
+        assert (await session.runs.create(THREAD, assistant_id="asst_1")).id == RUN
+        failed = await bench.fails(ConflictError, session.runs.create(THREAD, assistant_id="asst_1"))
+        assert (failed.code, server.count) == ("conflict", 3)
 
 
 class Ledger:
