@@ -115,9 +115,7 @@ class RunStream:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        chunks, self._chunks = self._chunks, None
-        if chunks is not None:
-            chunks.close()
+        self._free_connection()
 
     def __aiter__(self) -> Self:
         return self
@@ -195,8 +193,14 @@ class RunStream:
         thread_id, run_id = self._subject.thread_id, self._subject.run_id
         if thread_id is None or run_id is None:
             raise self._redact(self._interrupted(reason))
+        self._free_connection()  # The reads may find no other free.
         run = self._snapshots.run = await self._settle(thread_id, run_id)
         return run
+
+    def _free_connection(self) -> None:
+        chunks, self._chunks = self._chunks, None
+        if chunks is not None:
+            chunks.close()
 
     def _taken(self, raw: ServerSentEvent) -> m.StreamEvent:
         event = decode_event(raw, self._subject.thread_id)

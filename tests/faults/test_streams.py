@@ -180,6 +180,26 @@ async def test_row_55_final_run(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
+    "act",
+    [
+        CUTS["row_54_chunked_cut"],
+        CUTS["row_54_reset"],
+        CUTS["row_55_eof"],
+        say(STREAM + BEGUN, "hang"),
+        say(CHUNKED + chunked(CREATED + DONE, last=False), "hang"),
+    ],
+    ids=["cut", "reset", "eof", "idle", "done too early"],
+)
+async def test_rows_54_to_57_on_the_only_connection(bench: Bench, act: Action) -> None:
+    """A stream that ended leaves its place to the reads of its run, also where there is no other."""
+    async with bench.serve(act, answer(run()), max_connections=1, timeout=1) as (server, session):
+        async with opened(session, on_interrupt="poll", idle_timeout=0.1) as stream:
+            assert (await stream.final_run()).status == "completed"
+            assert [each async for each in stream] == []
+        assert [request.method for request in server.requests] == ["POST", "GET"]
+
+
+@pytest.mark.parametrize(
     ("data", "code"),
     [
         ({"code": "server_error", "message": "Broken {key}", "param": None, "type": "x"}, "server_error"),
