@@ -82,6 +82,7 @@ class RunStream:
         self._decoder = SSEDecoder()
         self._waiting: deque[ServerSentEvent] = deque()
         self._given = 0
+        self._reason = ""  # Why no more events come.
         self._ended = False
         self._failure: AsyncRunsError | None = None
         self._last_event: str | None = None
@@ -177,15 +178,14 @@ class RunStream:
 
     async def _next(self) -> m.StreamEvent | None:
         """Return the next event, or None at a rightful end."""
-        reason = await self._arrived()
-        if self._waiting:
+        self._reason = self._reason or await self._arrived()
+        if not self._reason:
             return self._taken(self._waiting.popleft())
+        if not self._rests:
+            if self._on_interrupt == "raise":
+                raise self._interrupted(self._reason)
+            await self._settled(self._reason)
         self._ended = True
-        if self._rests:
-            return None
-        if self._on_interrupt == "raise":
-            raise self._interrupted(reason)
-        await self._settled(reason)
         return None
 
     async def _settled(self, reason: str) -> m.Run:

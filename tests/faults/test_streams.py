@@ -27,7 +27,7 @@ from asyncruns import (
 from .bodies import RUN, THREAD, run
 from .byte_proxy import ByteProxy
 from .conftest import Bench, memory_peak, until
-from .script_server import Action, Exchange, ScriptServer, answer, chunked, dribble, flood, head, say
+from .script_server import Action, Exchange, ScriptServer, answer, chunked, dribble, flood, hang, head, say
 
 STREAM = head(content_type="text/event-stream")
 CHUNKED = head(content_type="text/event-stream", transfer_encoding="chunked")
@@ -197,6 +197,21 @@ async def test_rows_54_to_57_on_the_only_connection(bench: Bench, act: Action) -
             assert (await stream.final_run()).status == "completed"
             assert [each async for each in stream] == []
         assert [request.method for request in server.requests] == ["POST", "GET"]
+
+
+async def test_rows_55_and_63_cancelled_while_the_run_is_read(bench: Bench) -> None:
+    """Whoever is cancelled while the run of a broken stream is read may go on: the stream has not ended yet."""
+    script = say(STREAM + BEGUN), hang(), answer(run(status="in_progress")), answer(run())
+    events: list[StreamEvent] = []
+    async with bench.serve(*script) as (server, session), opened(session, on_interrupt="poll") as stream:
+        task = asyncio.ensure_future(stream.final_run())
+        await until(lambda: server.count == 2, "the run was not read")
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        events += [each async for each in stream]
+        assert stream.run is not None
+        assert (events, stream.run.status, server.count) == ([], "completed", 4)
 
 
 @pytest.mark.parametrize(
