@@ -41,7 +41,7 @@ Redact = Callable[[AsyncRunsError], AsyncRunsError]
 """Takes the key out of an error, should the server have echoed it."""
 
 _LINGER = 1.0
-"""Seconds that a stream may take to say `done` after the run has come to rest."""
+"""Seconds that a stream may take to say `done` after the run has come to rest, all its further events together."""
 _EVENTS_PER_TURN = 8
 """Events of those that came together that are given before others get the loop."""
 
@@ -76,6 +76,7 @@ class RunStream:
         self._subject = subject
         self._snapshots = Snapshots(subject)
         self._idle_timeout = idle_timeout
+        self._linger = min(_LINGER, idle_timeout)  # What is left of it.
         self._on_interrupt = on_interrupt
         self._is_entered = False
         self._chunks: LiveBytes | None = None
@@ -221,17 +222,23 @@ class RunStream:
             return ""
         if self._chunks is None:
             raise ConfigurationError("The stream is not open: use it inside 'async with ... as stream:'.")
-        patience = min(_LINGER, self._idle_timeout) if self._rests else self._idle_timeout
-        with Cutoff(asyncio.get_running_loop().time() + patience):
-            try:
+        rests, began = self._rests, asyncio.get_running_loop().time()
+        patience = self._linger if rests else self._idle_timeout
+        if patience <= 0:
+            return "idle"
+        try:
+            with Cutoff(began + patience):
                 async for chunk in self._chunks:
                     self._waiting.extend(self._decoder.feed(chunk))
                     if self._waiting:
                         return ""
-            except TransportError:
-                return "lost"
-            return "eof"
-        return "idle"
+                return "eof"
+            return "idle"
+        except TransportError:
+            return "lost"
+        finally:
+            if rests:
+                self._linger -= asyncio.get_running_loop().time() - began
 
     def _interrupted(self, reason: str) -> StreamInterrupted:
         run_id = self._subject.run_id

@@ -280,6 +280,41 @@ async def test_row_57_events_keep_it_alive(bench: Bench) -> None:
         assert "".join([text async for text in stream.text_deltas()]) == "abcdefgh"
 
 
+@pytest.mark.parametrize(
+    ("piece", "seconds"), [(event("ping", b"{}"), 0.02), (b":\n" * 30_000 + event("ping", b"{}"), 0.0)]
+)
+async def test_row_58_events_after_the_end(bench: Bench, piece: bytes, seconds: float) -> None:
+    """Events that never end do not keep a stream open whose run is at rest."""
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(STREAM + BEGUN + COMPLETED)
+        while True:
+            await asyncio.sleep(seconds)
+            await exchange.send(piece)
+
+    async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.1) as stream:
+        async with asyncio.timeout(2):
+            assert (await stream.final_run()).status == "completed"
+
+
+async def test_row_57_slow_consumer_of_the_end(bench: Bench) -> None:
+    """A slow consumer still gets what follows the run's rest."""
+    parts = [BEGUN + COMPLETED, event("late", b"{}"), event("later", b"{}"), DONE]
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(STREAM)
+        for part in parts:
+            await asyncio.sleep(0.01)
+            await exchange.send(part)
+
+    names: list[str] = []
+    async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.1) as stream:
+        async for each in stream:
+            names.append(each.name)
+            await asyncio.sleep(0.06)
+    assert names[2:] == ["thread.run.completed", "late", "later", "done"]
+
+
 @pytest.mark.parametrize("data", [b'{"id": "run_1"', b'{"id": "\xff"}', b"\xed\xa0\x80", b"NaN", b"[" * 100_000])
 async def test_row_59_bad_data(bench: Bench, data: bytes) -> None:
     """An event that is no JSON or no UTF-8 is a `DecodeError`, after the events before it."""
