@@ -112,10 +112,14 @@ class Snapshot(Generic[T]):
         self._whole, self._value = data, value
 
     def add(self, delta: Mapping[str, Any]) -> None:
-        """Merge the plain `delta` object of a delta event."""
+        """Merge the plain `delta` object of a delta event.
+
+        Raises:
+            DecodeError: It is nested too deeply, or a number in it is too large to be added.
+        """
         if self._whole is not None:
             self._plain, self._whole = decode_plain(self._whole), None
-        with _depth_checked():
+        with _checked():
             merge(self._plain, delta)
         self._value = None
 
@@ -128,17 +132,19 @@ class Snapshot(Generic[T]):
             DecodeError: They are nested too deeply.
         """
         if self._value is None:
-            with _depth_checked():
+            with _checked():
                 self._value = structure_plain(settle(self._plain), self._model)
         return self._value
 
 
 @contextmanager
-def _depth_checked() -> Iterator[None]:
+def _checked() -> Iterator[None]:
     try:
         yield
     except RecursionError:
         raise DecodeError("The event is nested too deeply.") from None
+    except OverflowError:
+        raise DecodeError("The event has a number that is too large to be added to a fraction.") from None
 
 
 class _Text:

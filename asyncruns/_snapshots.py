@@ -70,7 +70,7 @@ class Snapshots:
         Raises:
             IdentityMismatchError: It is about another thread or run; nothing else is taken from it.
             SchemaError: A delta event holds no delta.
-            DecodeError: A delta is nested too deeply.
+            DecodeError: A delta is nested too deeply, or a number in it is too large to be added.
         """
         match event:
             case m.RunEvent(run=run):

@@ -311,6 +311,15 @@ def test_merge(name: str) -> None:
     assert json.dumps(delta) == before
 
 
+@pytest.mark.parametrize(("known", "more"), [(1.5, 10**400), (10**400, 1.5)], ids=["more", "known"])
+def test_a_number_too_large_to_add(known: float, more: float) -> None:
+    """Two numbers that cannot be added are a `DecodeError`."""
+    snapshot = Snapshot(ar.Message, MESSAGE)
+    snapshot.add({"odd": known})
+    with pytest.raises(ar.DecodeError, match="too large"):
+        snapshot.add({"odd": more})
+
+
 def test_content_without_index_continues() -> None:
     """Content that never tells its index, as DashScope's, is one text and not many."""
     message: dict[str, Any] = {}
