@@ -52,6 +52,9 @@ _BLANK: Mapping[str, Mapping[str, Any]] = {
 }
 """What an item of that type has at least; a delta may say less."""
 
+_CONTINUED = frozenset({"value", "arguments", "input", "logs", "output", "refusal"})
+"""The strings that come in pieces."""
+
 
 def decode_event(event: ServerSentEvent, thread_id: str | None = None) -> m.StreamEvent:
     """Read one event of a run's stream.
@@ -164,9 +167,10 @@ class _Text:
 def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
     """Merge *delta* into the object *into*, in place.
 
-    What is missing or null is taken, `index` and `type` are replaced, strings are continued, numbers added, objects
-    merged, lists of values extended, and lists of objects merged item by item, by their `index`.
-    (These are the rules of openai-python's own stream helper.)
+    What is missing or null is taken, `index` and `type` are replaced, texts continued, other strings replaced (by an
+    empty one they are not), numbers added, objects merged, lists of values extended, and lists of objects merged item
+    by item, by their `index`. (These are the rules of openai-python's own stream helper, but for the other strings:
+    it continues them too, and so doubles the role that DashScope tells with each delta.)
     """
     for key, value in delta.items():
         known = into.get(key)
@@ -175,7 +179,7 @@ def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
         if known is None or key in ("index", "type"):
             into[key] = _grown(value)
         elif isinstance(value, str) and isinstance(known, str | _Text):
-            into[key] = _continued(known, value)
+            into[key] = _continued(known, value) if key in _CONTINUED else value or known
         elif isinstance(value, Mapping) and isinstance(known, dict):
             merge(known, value)
         elif isinstance(value, list) and isinstance(known, list):

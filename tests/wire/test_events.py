@@ -253,6 +253,7 @@ def test_run_without_its_thread() -> None:
             decode_event(ServerSentEvent("thread.run.completed", other), "thread_9")
 
 
+TEXTS = ("value", "arguments", "input", "logs", "output", "refusal")
 MERGES: Mapping[str, tuple[Any, Any, Any]] = {
     "missing is taken": ({}, {"a": 1}, {"a": 1}),
     "null is taken over": ({"a": None}, {"a": "x"}, {"a": "x"}),
@@ -262,27 +263,43 @@ MERGES: Mapping[str, tuple[Any, Any, Any]] = {
         {"a": "x", "b": 1, "c": [1]},
     ),
     "null for nothing": ({}, {"a": None}, {"a": None}),
-    "strings continue": ({"a": "x"}, {"a": "y"}, {"a": "xy"}),
+    "texts continue": (
+        dict.fromkeys(TEXTS, "x"),
+        dict.fromkeys(TEXTS, "y"),
+        dict.fromkeys(TEXTS, "xy"),
+    ),
+    "other strings are replaced": (
+        {"id": "x", "role": "assistant", "name": "f", "message_id": "x"},
+        {"id": "x", "role": "assistant", "name": "g", "message_id": ""},
+        {"id": "x", "role": "assistant", "name": "g", "message_id": "x"},
+    ),
     "type and index are replaced": ({"type": "x", "index": 1}, {"type": "y", "index": 2}, {"type": "y", "index": 2}),
     "numbers add": ({"a": 1, "b": 0.5}, {"a": 2, "b": 1}, {"a": 3, "b": 1.5}),
     "true is no number": ({"a": True, "b": 1}, {"a": False, "b": True}, {"a": False, "b": True}),
-    "objects merge": ({"a": {"b": "x"}}, {"a": {"b": "y", "c": 1}}, {"a": {"b": "xy", "c": 1}}),
+    "objects merge": ({"a": {"value": "x"}}, {"a": {"value": "y", "c": 1}}, {"a": {"value": "xy", "c": 1}}),
     "values extend": ({"a": [1]}, {"a": [2, 2]}, {"a": [1, 2, 2]}),
     "another kind replaces": ({"a": "x", "b": {"c": 1}}, {"a": {"c": 1}, "b": [1]}, {"a": {"c": 1}, "b": [1]}),
     "items merge by index": (
-        {"a": [{"index": 0, "v": "x"}, {"index": 1, "v": "y"}]},
-        {"a": [{"index": 1, "v": "z"}, {"index": 0, "v": "w"}]},
-        {"a": [{"v": "xw"}, {"v": "yz"}]},
+        {"a": [{"index": 0, "value": "x"}, {"index": 1, "value": "y"}]},
+        {"a": [{"index": 1, "value": "z"}, {"index": 0, "value": "w"}]},
+        {"a": [{"value": "xw"}, {"value": "yz"}]},
     ),
     "items are kept in order": (
-        {"a": [{"index": 4, "v": "e"}]},
-        {"a": [{"index": 1, "v": "b"}, {"index": 7, "v": "h"}, {"index": 2, "v": "c"}, {"index": 4, "v": "E"}]},
-        {"a": [{"v": "b"}, {"v": "c"}, {"v": "eE"}, {"v": "h"}]},
+        {"a": [{"index": 4, "value": "e"}]},
+        {
+            "a": [
+                {"index": 1, "value": "b"},
+                {"index": 7, "value": "h"},
+                {"index": 2, "value": "c"},
+                {"index": 4, "value": "E"},
+            ]
+        },
+        {"a": [{"value": "b"}, {"value": "c"}, {"value": "eE"}, {"value": "h"}]},
     ),
     "items that came whole are known by place": (
-        {"a": [{"v": "x"}, 7, {"v": "y"}]},
-        {"a": [{"index": 2, "v": "z"}, {"index": 3, "v": "new"}]},
-        {"a": [{"v": "x"}, 7, {"v": "yz"}, {"v": "new"}]},
+        {"a": [{"value": "x"}, 7, {"value": "y"}]},
+        {"a": [{"index": 2, "value": "z"}, {"index": 3, "value": "new"}]},
+        {"a": [{"value": "x"}, 7, {"value": "yz"}, {"value": "new"}]},
     ),
     "items without index are added": ({"a": [{"v": "x"}]}, {"a": [{"v": "y"}]}, {"a": [{"v": "x"}, {"v": "y"}]}),
     "content without index goes by place": (
@@ -326,6 +343,23 @@ def test_content_without_index_continues() -> None:
     for word in ("Well", ", ", "hi."):
         merge(message, {"content": [{"type": "text", "text": {"value": word}}]})
     assert settle(message) == {"content": [{"type": "text", "text": {"value": "Well, hi."}}]}
+
+
+def test_deltas_that_repeat_what_they_are(payloads: Path) -> None:
+    """A stream that tells role, ids and names with each delta, as DashScope's does the role, does not double them."""
+    events = SSEDecoder().feed((payloads / "dashscope__stream_dialect.sse").read_bytes())
+    snapshot = Snapshot(ar.Message, MESSAGE)
+    [delta] = [plain_delta(event.data) for event in events if event.name == "thread.message.delta"]
+    for _ in range(2):
+        snapshot.add(delta)
+    assert (snapshot.value.role, snapshot.value.text) == ("assistant", "99")
+    step = Snapshot(ar.RunStep, STEP | {"type": "tool_calls", "step_details": {"type": "tool_calls", "tool_calls": []}})
+    for piece in ("{", "}"):
+        call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": piece}}
+        step.add({"step_details": {"type": "tool_calls", "tool_calls": [call]}})
+    assert step.value.step_details == ar.ToolCallsStepDetails(
+        tool_calls=(ar.FunctionToolCall(id="call_1", name="f", arguments="{}"),)
+    )
 
 
 JSON = st.recursive(
