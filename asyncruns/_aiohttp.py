@@ -134,15 +134,19 @@ class LiveAnswer:
         self._where = f"{request.method} {request.target}"
         self._unpacker = Unpacker(response.headers.get("content-encoding", "").strip().lower())
         self._pieces: Iterator[bytes] = iter(())
+        self._given = 0  # Of these pieces.
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         while True:
+            if self._given > 1:
+                await asyncio.sleep(0)  # Few bytes may unpack to thousands of pieces.
             for piece in self._pieces:
+                self._given += 1
                 return piece
-            self._pieces = self._unpacker.feed(await self._arrived())
+            self._pieces, self._given = self._unpacker.feed(await self._arrived()), 0
 
     async def _arrived(self) -> bytes:
         try:

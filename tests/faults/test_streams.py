@@ -356,6 +356,39 @@ async def test_row_59_packed_bomb(bench: Bench) -> None:
     assert peak.growth < 32 * 2**20
 
 
+def packed(data: bytes) -> bytes:
+    """Return a whole answer that streams *data* in gzip."""
+    body = gzip.compress(data, 1)
+    return head(content_type="text/event-stream", content_encoding="gzip", content_length=len(body)) + body
+
+
+async def test_row_58_packed_pings(bench: Bench) -> None:
+    """Pings of many times their packed size leave the loop to others, and the idle timeout its say."""
+    loop = asyncio.get_running_loop()
+    async with bench.serve(say(packed(BEGUN + b": ping\n\n" * 2**22))) as (_, session):
+        started = loop.time()
+        failed = await bench.fails(StreamInterrupted, read_into([], opened(session, idle_timeout=0.15)))
+        assert loop.time() - started <= 0.6
+    assert (failed.reason, failed.last_event) == ("idle", NAMES[-1])
+
+
+async def test_row_63_cancelled_between_packed_pieces(bench: Bench) -> None:
+    """Whoever is cancelled while a packed stream is unpacked loses none of it."""
+    words = b"".join([delta("x" * 2**16) for _ in range(24)])
+    cancelled = 0
+    async with bench.serve(say(packed(CREATED + words + COMPLETED + DONE))) as (_, session), opened(session) as stream:
+        while not stream.run or not stream.run.is_terminal:
+            task = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            if task.cancelled():
+                cancelled += 1
+                await anext(stream)
+    assert cancelled >= 4
+    assert len(stream.messages[0].text) == 24 * 2**16
+
+
 def step(run_id: str = RUN, thread_id: str = THREAD) -> bytes:
     """Return the event of a step."""
     about = {"run_id": run_id, "thread_id": thread_id, "type": "tool_calls", "status": "in_progress"}
