@@ -298,7 +298,7 @@ class SchemaError(ProtocolError):
     """The answer is JSON, but not the object expected: a field is missing or of the wrong type.
 
     Attributes:
-        path: Where in the answer, as a JSON path such as `$.data[3].id`.
+        path: Where in the answer, as a JSON path such as `$.data[3].id`. It ends at a very large object.
     """
 
     def __init__(self, message: str, *, path: str = "$") -> None:

@@ -471,6 +471,20 @@ async def test_row_43_wrong_type(bench: Bench, fields: dict[str, Any], path: str
     assert failed.path == path
 
 
+@pytest.mark.parametrize(("is_listed", "path"), [(False, "$"), (True, "$.data[0]")])
+async def test_row_43_many_wrong_types(bench: Bench, is_listed: bool, path: str) -> None:
+    """Half a MiB of wrong parts, packed into 700 bytes, is refused at the first: the error names the run alone."""
+    wrong = run(tools=[1] * 2**18)
+    body = gzip.compress(json.dumps(page([wrong]) if is_listed else wrong).encode())
+    async with bench.serve(answer(body, content_encoding="gzip")) as (_, session):
+        call = session.runs.list(THREAD).collect() if is_listed else retrieve(session)
+        with memory_peak() as peak, busy_time() as busy, pytest.raises(SchemaError) as caught:
+            await call
+    assert caught.value.path == path
+    assert peak.growth < 64 * MIB
+    assert busy.seconds < 1
+
+
 @pytest.mark.parametrize("fields", [{"id": "run_other"}, {"thread_id": "thread_other"}])
 async def test_row_44_body_of_another(bench: Bench, fields: dict[str, str]) -> None:
     """An answer about another run or thread is an error that names both; a gateway's session may switch that off."""
