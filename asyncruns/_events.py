@@ -1,5 +1,6 @@
 """Server-sent events -> typed events, and deltas merged into snapshots. Pure: no loop, no socket."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,8 +53,8 @@ _BLANK: Mapping[str, Mapping[str, Any]] = {
 }
 """What an item of that type has at least; a delta may say less."""
 
-_CONTINUED = frozenset({"value", "arguments", "input", "logs", "output", "refusal"})
-"""The strings that come in pieces."""
+_TOLD_WHOLE = re.compile("role|name|object|status|(.*_)?id")
+"""Names of the strings that say which thing it is, and do not come in pieces."""
 
 
 def decode_event(event: ServerSentEvent, thread_id: str | None = None) -> m.StreamEvent:
@@ -167,10 +168,10 @@ class _Text:
 def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
     """Merge *delta* into the object *into*, in place.
 
-    What is missing or null is taken, `index` and `type` are replaced, texts continued, other strings replaced (by an
-    empty one they are not), numbers added, objects merged, lists of values extended, and lists of objects merged item
-    by item, by their `index`. (These are the rules of openai-python's own stream helper, but for the other strings:
-    it continues them too, and so doubles the role that DashScope tells with each delta.)
+    What is missing or null is taken, `index` and `type` are replaced, and so are roles, names and ids (though not by
+    an empty one); other strings are continued, numbers added, objects merged, lists of values extended, and lists of
+    objects merged item by item, by their `index`. (These are the rules of openai-python's own stream helper, but for
+    roles, names and ids: it continues them too, and so doubles the role that DashScope tells with each delta.)
     """
     for key, value in delta.items():
         known = into.get(key)
@@ -179,7 +180,7 @@ def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
         if known is None or key in ("index", "type"):
             into[key] = _grown(value)
         elif isinstance(value, str) and isinstance(known, str | _Text):
-            into[key] = _continued(known, value) if key in _CONTINUED else value or known
+            into[key] = value or known if _TOLD_WHOLE.fullmatch(key) else _continued(known, value)
         elif isinstance(value, Mapping) and isinstance(known, dict):
             merge(known, value)
         elif isinstance(value, list) and isinstance(known, list):

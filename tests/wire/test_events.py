@@ -253,7 +253,6 @@ def test_run_without_its_thread() -> None:
             decode_event(ServerSentEvent("thread.run.completed", other), "thread_9")
 
 
-TEXTS = ("value", "arguments", "input", "logs", "output", "refusal")
 MERGES: Mapping[str, tuple[Any, Any, Any]] = {
     "missing is taken": ({}, {"a": 1}, {"a": 1}),
     "null is taken over": ({"a": None}, {"a": "x"}, {"a": "x"}),
@@ -263,12 +262,8 @@ MERGES: Mapping[str, tuple[Any, Any, Any]] = {
         {"a": "x", "b": 1, "c": [1]},
     ),
     "null for nothing": ({}, {"a": None}, {"a": None}),
-    "texts continue": (
-        dict.fromkeys(TEXTS, "x"),
-        dict.fromkeys(TEXTS, "y"),
-        dict.fromkeys(TEXTS, "xy"),
-    ),
-    "other strings are replaced": (
+    "strings continue": ({"a": "x", "ideas": "x"}, {"a": "y", "ideas": "y"}, {"a": "xy", "ideas": "xy"}),
+    "roles, names and ids are replaced": (
         {"id": "x", "role": "assistant", "name": "f", "message_id": "x"},
         {"id": "x", "role": "assistant", "name": "g", "message_id": ""},
         {"id": "x", "role": "assistant", "name": "g", "message_id": "x"},
