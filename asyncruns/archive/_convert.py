@@ -31,7 +31,7 @@ def convert(archive: Archive, out: str | PathLike[str], *, table: Table = "runs"
 
     Raises:
         ConfigurationError: The format is not known, or the package that writes it is not installed, or *out* is the
-            archive itself.
+            archive itself or no regular file.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
         TypeError: *archive* is none.
@@ -50,12 +50,11 @@ def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
     """Give a file that becomes *target* when the block ends well, and vanishes when it does not.
 
     Raises:
-        ConfigurationError: It would take the place of the archive at *unless*.
+        ConfigurationError: See `check_target`.
         ArchiveError: It cannot be written.
     """
-    if _file.real(target) == _file.real(unless):
-        raise ConfigurationError(f"{target} is the archive itself; give another name.")
-    new = target.with_name(f".{target.name}.new")
+    check_target(target, unless=unless)
+    new = _draft_of(target)
     with _file.told(target):
         new.unlink(missing_ok=True)
         handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -72,6 +71,18 @@ def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
             raise
         _moments.reached("after_rename")
         _file.sync_folder(target.parent)
+
+
+def check_target(target: Path, *, unless: Path) -> None:
+    """Raise `ConfigurationError` if *target* is the archive at *unless*, a folder, a FIFO or a device."""
+    if _file.real(unless) in (_file.real(target), _file.real(_draft_of(target))):
+        raise ConfigurationError(f"{target} is the archive itself; give another name.")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ConfigurationError(f"{target} is no regular file, and is not replaced by one; give another name.")
+
+
+def _draft_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.new")
 
 
 def _writer_for(name: str) -> Callable[[Archive, Table, BinaryIO], int]:

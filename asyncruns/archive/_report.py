@@ -11,7 +11,7 @@ from pathlib import Path
 from asyncruns import ConfigurationError, escape_server_text
 from asyncruns.archive._archive import Archive, check_archive
 from asyncruns.archive._chart import stacked
-from asyncruns.archive._convert import replaced
+from asyncruns.archive._convert import check_target, replaced
 from asyncruns.archive._figures import Figures, RunRow, day_of, gather, moment, read_run, word
 from asyncruns.archive._html import (
     bars,
@@ -45,19 +45,21 @@ def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[s
         runs: Ids of runs that are to be drawn step by step, besides those chosen anyway.
 
     Raises:
-        ConfigurationError: *out* is the archive itself, or one of the *runs* is not in it.
+        ConfigurationError: *out* is the archive itself or no regular file, or one of the *runs* is not in it.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
         TypeError: *archive* is none.
     """
     check_archive(archive)
+    target = Path(out)
+    check_target(target, unless=archive.path)
     wanted = list(runs)
     for id in wanted:
         if not any(archive.named("runs", [id])):
             raise ConfigurationError(f"There is no run {escape_server_text(id, 80)} in {archive.path}.")
     figures = gather(archive)
     page = _page(archive, figures, wanted).encode()
-    with replaced(Path(out), unless=archive.path) as file:
+    with replaced(target, unless=archive.path) as file:
         file.write(page)
     return len(page)
 

@@ -1,14 +1,16 @@
 """An archive becomes JSON Lines or Parquet, whole or not at all, and readable with other tools."""
 
 import json
+import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from asyncruns import ArchiveError, ConfigurationError
-from asyncruns.archive import Archive, convert
+from asyncruns.archive import Archive, convert, write_report
 from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._store import Store
 
@@ -142,6 +144,30 @@ def test_wrong_wishes_are_refused(path: Path, tmp_path: Path, name: str, table: 
     with one(path, b"{}") as archive, pytest.raises(ConfigurationError, match=message):
         convert(archive, tmp_path / name, table=table)  # type: ignore[arg-type]
     assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+@pytest.mark.parametrize("name", ["runs.jsonl", "report.html"])
+def test_what_is_no_file_is_not_replaced(path: Path, tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    """A FIFO, a folder, and what a link leads to, stay as they are; nothing is written beside them."""
+    out, link = tmp_path / name, tmp_path / f"link.{name}"
+    make(out)
+    link.symlink_to(out)
+    mode, write = out.stat().st_mode, write_report if name == "report.html" else convert
+    for target in (out, link):
+        with one(path, b"{}") as archive, pytest.raises(ConfigurationError, match="is no regular file"):
+            write(archive, target)
+    assert out.stat().st_mode == mode
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted((link.name, name, "runs.db"))
+
+
+def test_archive_under_the_name_of_the_draft_is_not_replaced(tmp_path: Path) -> None:
+    """An archive may even be called as what is written first."""
+    path = tmp_path / ".runs.jsonl.new"
+    with one(path, b"{}") as archive, pytest.raises(ConfigurationError, match="is the archive itself"):
+        convert(archive, tmp_path / "runs.jsonl")
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 1
 
 
 @pytest.mark.parametrize(("name", "package"), [("runs.jsonl.zst", "zstandard"), ("runs.parquet", "pyarrow")])
