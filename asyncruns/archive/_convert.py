@@ -75,10 +75,10 @@ def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
 
 def check_target(target: Path, *, unless: Path) -> None:
     """Raise `ConfigurationError` if *target* is the archive at *unless*, a folder, a FIFO or a device."""
-    if _file.real(unless) in (_file.real(target), _file.real(_draft_of(target))):
-        raise ConfigurationError(f"{target} is the archive itself; give another name.")
     if os.path.exists(target) and not os.path.isfile(target):
         raise ConfigurationError(f"{target} is no regular file, and is not replaced by one; give another name.")
+    if _file.real(unless) in (_file.real(target), _file.real(_draft_of(target))):
+        raise ConfigurationError(f"{target} is the archive itself; give another name.")
 
 
 def _draft_of(target: Path) -> Path:

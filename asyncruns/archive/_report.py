@@ -41,11 +41,12 @@ def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[s
 
     Args:
         archive: An open archive.
-        out: The file to write.
+        out: The file to write; its name ends in `.html` or `.htm`.
         runs: Ids of runs that are to be drawn step by step, besides those chosen anyway.
 
     Raises:
-        ConfigurationError: *out* is the archive itself or no regular file, or one of the *runs* is not in it.
+        ConfigurationError: *out* has another name, is the archive itself or no regular file, or one of the *runs* is
+            not in the archive.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
         TypeError: *archive* is none.
@@ -53,6 +54,8 @@ def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[s
     check_archive(archive)
     target = Path(out)
     check_target(target, unless=archive.path)
+    if not target.name.endswith((".html", ".htm")):
+        raise ConfigurationError(f"The name must end in .html or .htm; {target.name!r} does not.")
     wanted = list(runs)
     for id in wanted:
         if not any(archive.named("runs", [id])):

@@ -236,6 +236,20 @@ def test_what_cannot_be_drawn_is_refused(path: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["other.db", "ids.txt", "runs.db-wal", "runs.db.lock", ""])
+def test_page_takes_the_place_of_pages_alone(path: Path, tmp_path: Path, name: str) -> None:
+    """What has another name than a page is another archive, a list or a file of the archive's, and stays."""
+    others = ["ids.txt", "other.db", "runs.db-wal", "runs.db.lock"]
+    archive_of(path, [run(1)]).close()
+    with Archive.open(path) as archive:
+        for other in others:
+            (tmp_path / other).touch()
+        with pytest.raises(ConfigurationError, match=r"end in .html or .htm|is no regular file"):
+            write_report(archive, tmp_path / name if name else "")
+        assert all((tmp_path / other).stat().st_size == 0 for other in others)
+        assert write_report(archive, tmp_path / "page.htm") > 0
+
+
 @pytest.mark.parametrize(
     ("days", "every"), [((0, 1), "hour"), ((0, 100), "day"), ((0, 1000), "week"), ((0, 5000), "month")]
 )
