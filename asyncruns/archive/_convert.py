@@ -7,9 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from asyncruns import ConfigurationError
+from asyncruns import ArchiveLocked, ConfigurationError
 from asyncruns.archive import _file, _moments
 from asyncruns.archive._archive import Archive, check_archive
+from asyncruns.archive._lock import is_still_there, lock_file
 from asyncruns.archive._schema import FIELDS, TABLES, Table
 
 _ROWS_PER_GROUP, _BYTES_PER_GROUP = 10_000, 32 * 2**20
@@ -32,6 +33,7 @@ def convert(archive: Archive, out: str | PathLike[str], *, table: Table = "runs"
     Raises:
         ConfigurationError: The format is not known, or the package that writes it is not installed, or *out* is the
             archive itself or no regular file.
+        ArchiveLocked: Another program is writing *out*.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
         TypeError: *archive* is none.
@@ -51,26 +53,48 @@ def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
 
     Raises:
         ConfigurationError: See `check_target`.
+        ArchiveLocked: Another is writing it.
         ArchiveError: It cannot be written.
     """
     check_target(target, unless=unless)
     new = _draft_of(target)
     with _file.told(target):
-        new.unlink(missing_ok=True)
-        handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with os.fdopen(_taken(new), "wb") as file:
+            try:
+                os.ftruncate(file.fileno(), 0)  # One that was killed may have left it.
                 yield file
                 file.flush()
                 _moments.reached("after_rows")
                 os.fsync(file.fileno())
-            _moments.reached("before_rename")
-            os.replace(new, target)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+                _moments.reached("before_rename")
+                _let_go(file)
+                os.replace(new, target)
+            except BaseException:
+                _let_go(file)
+                new.unlink(missing_ok=True)
+                raise
         _moments.reached("after_rename")
         _file.sync_folder(target.parent)
+
+
+def _taken(new: Path) -> int:
+    """Open and lock the file at *new*, which is made if it is not there; raise `ArchiveLocked` if another has it."""
+    while True:
+        file = os.open(new, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        try:
+            lock_file(file)
+        except OSError:
+            os.close(file)
+            raise ArchiveLocked(f"Another program writes {new}; wait for it, or give another name.") from None
+        if is_still_there(file, new):
+            return file
+        os.close(file)  # It got its name, or was removed, while we waited for the lock: make another.
+
+
+def _let_go(file: BinaryIO) -> None:
+    """Close *file* where an open one gets no other name; elsewhere its lock holds until it has got it."""
+    if os.name == "nt":  # pragma: no cover  # the gate runs on Linux
+        file.close()
 
 
 def check_target(target: Path, *, unless: Path) -> None:

@@ -44,32 +44,34 @@ class Lock:
             except OSError as error:
                 raise ArchiveError(f"{self._path} cannot be made: {error.strerror}.") from None
             try:
-                _lock_file(file)
+                lock_file(file)
             except OSError:
                 owner = os.pread(file, 200, 0).decode(errors="replace") if hasattr(os, "pread") else ""
                 os.close(file)
                 raise ArchiveLocked(
                     f"The archive is being filled by {owner or 'another process'}. Its lock is {self._path}."
                 ) from None
-            if self._is_still_there(file):
+            if is_still_there(file, self._path):
                 return file
             os.close(file)  # Its holder removed it while we waited for the lock: take the next one.
 
-    def _is_still_there(self, file: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file), os.stat(self._path))
-        except FileNotFoundError:
-            return False
+
+def is_still_there(file: int, path: Path) -> bool:
+    """Whether *path* is the name of the open *file*, and not of another or of none."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":  # pragma: no cover  # the gate runs on Linux
     import msvcrt
 
-    def _lock_file(file: int) -> None:
+    def lock_file(file: int) -> None:
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock_file(file: int) -> None:
+    def lock_file(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

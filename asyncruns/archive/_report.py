@@ -47,6 +47,7 @@ def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[s
     Raises:
         ConfigurationError: *out* has another name, is the archive itself or no regular file, or one of the *runs* is
             not in the archive.
+        ArchiveLocked: Another program is writing *out*.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
         TypeError: *archive* is none.

@@ -259,14 +259,14 @@ def test_taken_over_archive_is_not_written(path: Path) -> None:
 
 def test_lock_that_its_holder_just_removed_is_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who opens a lock file that its holder removes before it is locked takes the next one, which all others see."""
-    take, file = _lock._lock_file, path.with_name("runs.db.lock")
+    take, file = _lock.lock_file, path.with_name("runs.db.lock")
 
     def removed_meanwhile(handle: int) -> None:
-        monkeypatch.setattr(_lock, "_lock_file", take)
+        monkeypatch.setattr(_lock, "lock_file", take)
         file.unlink()
         take(handle)
 
-    monkeypatch.setattr(_lock, "_lock_file", removed_meanwhile)
+    monkeypatch.setattr(_lock, "lock_file", removed_meanwhile)
     with Store(path):
         assert file.read_text() == f"process {os.getpid()} on {socket.gethostname()}"
         with pytest.raises(ArchiveLocked, match=f"by process {os.getpid()} on "):

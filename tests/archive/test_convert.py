@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncruns import ArchiveError, ConfigurationError
-from asyncruns.archive import Archive, convert, write_report
+from asyncruns import ArchiveError, ArchiveLocked, ConfigurationError
+from asyncruns.archive import Archive, _convert, _moments, convert, write_report
+from asyncruns.archive._lock import lock_file
 from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._store import Store
 
@@ -159,6 +160,47 @@ def test_what_is_no_file_is_not_replaced(path: Path, tmp_path: Path, name: str, 
             write(archive, target)
     assert out.stat().st_mode == mode
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted((link.name, name, "runs.db"))
+
+
+@pytest.mark.parametrize("moment", ["after_rows", "before_rename"])
+@pytest.mark.parametrize("name", ["runs.jsonl", "report.html"])
+def test_one_at_a_time_writes_a_file(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moment: str
+) -> None:
+    """Who comes second is refused, and the file of the first is whole."""
+    out, refused = tmp_path / name, []
+    write = write_report if name == "report.html" else convert
+
+    def write_too(reached: str) -> None:
+        if reached == moment and not refused:
+            refused.append(reached)
+            with pytest.raises(ArchiveLocked, match="Another program writes"):
+                write(archive, out)
+
+    with one(path, b'{"id": "run_1"}') as archive:
+        monkeypatch.setattr(_moments, "reached", write_too)
+        write(archive, out)
+        assert refused == [moment]
+        assert out.stat().st_size > 10
+        write(archive, out)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted((name, "runs.db"))
+
+
+def test_lock_of_a_file_that_got_its_name_is_none(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the draft and locking it, another may finish with it: it is then no draft any more."""
+    out, draft = tmp_path / "runs.jsonl", tmp_path / ".runs.jsonl.new"
+    tries: list[int] = []
+
+    def lock_late(file: int) -> None:
+        if not tries:
+            os.replace(draft, tmp_path / "of another")
+        tries.append(file)
+        lock_file(file)
+
+    monkeypatch.setattr(_convert, "lock_file", lock_late)
+    with one(path, b"{}") as archive:
+        convert(archive, out)
+    assert (len(tries), out.read_bytes(), (tmp_path / "of another").read_bytes()) == (2, b"{}\n", b"")
 
 
 def test_archive_under_the_name_of_the_draft_is_not_replaced(tmp_path: Path) -> None:
