@@ -158,8 +158,8 @@ def gather(archive: Archive) -> Figures:
 
 def moment(value: object) -> float | None:
     """Return Unix seconds from what servers send as a time, which may be milliseconds; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LATEST * 1000:
+        return None  # Out of bounds first: an integer may be too long to be divided.
     seconds = value / 1000 if value >= _MILLISECONDS_FROM else float(value)
     return seconds if _EARLIEST <= seconds < _LATEST else None
 

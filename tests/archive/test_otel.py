@@ -89,6 +89,12 @@ def facts_of(owner: dict[str, Any], run: dict[str, Any], operation: str) -> dict
     }
 
 
+def test_time_beyond_all_numbers_is_none(emit: Emit) -> None:
+    """A run whose end is an integer that no fraction can hold ends with its last step."""
+    [root, _] = emit({"created_at": AT, "completed_at": 10**400}, {"created_at": AT, "completed_at": AT + 3})
+    assert root.end_time == (AT + 3) * SECOND
+
+
 def expected_run(run: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of the span of an emulated run."""
     facts = facts_of(run, run, "invoke_agent") | {

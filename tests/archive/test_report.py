@@ -190,6 +190,20 @@ def test_odd_shapes_do_no_harm(path: Path, tmp_path: Path) -> None:
     assert "no time given" in reader.text
 
 
+@pytest.mark.parametrize("end", [10**400, -(10**400)], ids=["late", "early"])
+def test_times_beyond_all_numbers_are_none(path: Path, tmp_path: Path, end: int) -> None:
+    """An integer that no fraction can hold is no time, wherever it stands."""
+    times = dict.fromkeys(("created_at", "started_at", "completed_at"), end)
+    usage = {"total_tokens": end}
+    pytest.importorskip("pyarrow", reason="the parquet extra is not installed")
+    steps = [{"id": "step_1", "run_id": "run_1", "usage": usage, **times}]
+    archive = archive_of(path, [run(1, usage=usage, **times), run(2, completed_at=end)], steps)
+    for table in ("runs", "steps"):
+        convert(archive, tmp_path / f"{table}.parquet", table=table)  # type: ignore[arg-type]
+    _, reader = page_of(archive, tmp_path / "report.html")
+    assert "No run has both a start and an end" in reader.text
+
+
 def test_waterfall_tells_waiting_for_us(path: Path, tmp_path: Path) -> None:
     """Queue, model, server's tools and our own tool outputs are told apart, with the seconds of each."""
     made = run(0, created_at=START, started_at=START + 4, completed_at=START + 50)
