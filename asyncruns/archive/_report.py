@@ -31,7 +31,7 @@ from asyncruns.archive._waterfall import waterfall
 MOST_WATERFALLS = 150
 """Runs that are drawn step by step unless they are asked for by name: the slowest, the costliest, the last ones."""
 
-_MOST_MODELS = 5
+_MOST_MODELS, _OTHERS = 5, "other models"
 _MOST_BARS = 12
 _EDGES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 
@@ -201,16 +201,19 @@ def _tokens(figures: Figures) -> str:
     totals: Counter[str] = Counter()
     for (_, model), count in figures.tokens_by_hour.items():
         totals[model] += count
+    undated = figures.tokens - totals.total()
+    left_out = note(f"{undated:,} tokens are of runs without a readable date.") if undated else ""
     if not totals.total():
-        return note("No run says what it used.")
-    shown = [model for model, _ in totals.most_common(_MOST_MODELS)]
+        return left_out or note("No run says what it used.")
+    # A model that is called as the rest is a part of it.
+    shown = [model for model, _ in totals.most_common() if model != _OTHERS][:_MOST_MODELS]
     merged: Counter[tuple[int, str]] = Counter()
     for (hour, model), count in figures.tokens_by_hour.items():
-        merged[hour, model if model in shown else "other models"] += count
+        merged[hour, model if model in shown else _OTHERS] += count
     names = [(model, f"c-{place}") for place, model in enumerate(shown)]
     if len(totals) > len(shown):
-        names.append(("other models", "s-other"))
-    return stacked("Tokens by model", "tokens", merged, names)
+        names.append((_OTHERS, "s-other"))
+    return stacked("Tokens by model", "tokens", merged, names) + left_out
 
 
 def _durations(figures: Figures) -> str:

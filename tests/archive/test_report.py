@@ -340,6 +340,23 @@ def test_models_beyond_the_fifth_are_summed_up(path: Path, tmp_path: Path) -> No
     assert "model 4 1,992 other models 3,978" in reader.text
 
 
+def test_model_called_as_the_rest_is_a_part_of_it(path: Path, tmp_path: Path) -> None:
+    """What the legend names is drawn once."""
+    runs = [run(n, model=f"model {n}" if n else "other models", usage={"total_tokens": 10 - n}) for n in range(8)]
+    page, reader = page_of(archive_of(path, runs), tmp_path / "report.html")
+    assert "model 5 5 other models 17" in reader.text
+    assert page.count("other models <b>") == 1
+
+
+def test_tokens_without_a_date_are_told(path: Path, tmp_path: Path) -> None:
+    """What runs without a date used is in the sum, and not in the chart, which says so."""
+    undated = run(1, created_at=None)
+    for name, runs in (("one.db", [undated]), ("two.db", [undated, run(2)])):
+        _, reader = page_of(archive_of(tmp_path / name, runs), tmp_path / "report.html")
+        assert "100 tokens are of runs without a readable date." in reader.text
+        assert "No run says what it used" not in reader.text
+
+
 def test_runs_without_dates_and_figures(path: Path, tmp_path: Path) -> None:
     """Runs that say neither when they were made nor what they used are counted, and the rest is said to be unknown."""
     archive = archive_of(path, [{"id": "run_1", "status": "queued"}])
