@@ -20,6 +20,7 @@ _MODELS: dict[Table, type[Any]] = {"runs": Run, "steps": RunStep, "messages": Me
 _OF_THREAD = "thread_id = ?"
 # A run's steps lie with those of its thread.
 _OF_RUN = "thread_id IN (SELECT thread_id FROM runs WHERE id = ?1) AND run_id = ?1"
+_OF_RUN_IN_THREAD = "run_id = ? AND thread_id = ?"
 
 
 def check_archive(archive: object) -> None:
@@ -86,9 +87,16 @@ class Archive:
         """Yield the runs: of a thread in the server's order, or all of them as they came."""
         return self._objects("runs", Run, _OF_THREAD, thread_id)
 
-    def steps(self, run_id: str | None = None) -> Iterator[RunStep]:
-        """Yield the steps: of a run in the server's order, or all of them as they came."""
-        return self._objects("steps", RunStep, _OF_RUN, run_id)
+    def steps(self, run_id: str | None = None, *, thread_id: str | None = None) -> Iterator[RunStep]:
+        """Yield the steps: of a run in the server's order, or all of them as they came.
+
+        Args:
+            run_id: The run. None: the steps of all runs.
+            thread_id: The run's thread, for servers that have runs of the same id in several. None: any.
+        """
+        if run_id is None:
+            return self._objects("steps", RunStep, _OF_THREAD, thread_id)
+        return (decode(blob, RunStep) for blob in self.raw_steps(run_id, thread_id=thread_id))
 
     def messages(self, thread_id: str | None = None) -> Iterator[Message]:
         """Yield the messages: of a thread in the server's order, or all of them as they came."""
@@ -105,9 +113,11 @@ class Archive:
             return (json for _, json in self._threads() if json is not None)
         return self._blobs(table, _OF_THREAD, thread_id)
 
-    def raw_steps(self, run_id: str) -> Iterator[bytes]:
-        """Yield the JSON of a run's steps exactly as sent, in the server's order."""
-        return self._blobs("steps", _OF_RUN, run_id)
+    def raw_steps(self, run_id: str, *, thread_id: str | None = None) -> Iterator[bytes]:
+        """Yield the JSON of a run's steps exactly as sent, in the server's order; its thread is as for `steps`."""
+        if thread_id is None:
+            return self._blobs("steps", _OF_RUN, run_id)
+        return self._blobs("steps", _OF_RUN_IN_THREAD, run_id, thread_id)
 
     def named(self, table: Kind, ids: Sequence[str]) -> Iterator[bytes]:
         """Yield the JSON of the items with these ids, as far as they are there."""
@@ -150,14 +160,14 @@ class Archive:
     def _objects(self, table: Kind, model: type[T], which: str, owner: str | None) -> Iterator[T]:
         return (decode(blob, model) for blob in self._blobs(table, which, owner))
 
-    def _blobs(self, table: Kind, which: str, owner: str | None) -> Iterator[bytes]:
-        """Yield all of a table as it came, or what *which* says of *owner* in the server's order."""
-        if owner is None:
+    def _blobs(self, table: Kind, which: str, *owners: str | None) -> Iterator[bytes]:
+        """Yield all of a table as it came, or what *which* says of *owners* in the server's order."""
+        if None in owners:
             yield from self._checked(table, "ORDER BY rowid", ())
             return
         # Sorted by number alone: with its JSON, what a long thread holds would go through a file.
         query = f"SELECT rowid FROM {table} WHERE {which} ORDER BY position"  # noqa: S608  # words of our own
-        for rowid in list(self._rows(query, (owner,))):
+        for rowid in list(self._rows(query, owners)):
             yield from self._checked(table, "WHERE rowid = ?", rowid)
 
     def _checked(self, table: Kind, which: str, values: tuple[object, ...]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import attrs
 
 from asyncruns import ConfigurationError, MessageCreationStepDetails, Run, RunStatus, RunStep, ToolCallsStepDetails
 from asyncruns import __version__ as version
+from asyncruns._codec import decode
 from asyncruns.archive._archive import Archive
 from asyncruns.archive._figures import moment
 
@@ -51,7 +52,7 @@ def emit_spans(
     run. Nothing ends before it begins. Moments before 2010 or after 2099 count as not known.
 
     Args:
-        archive: An open archive. Before its first export has ended, the steps of a run are found slowly.
+        archive: An open archive.
         tracer_provider: Makes the spans. If it has a `force_flush`, that is called every few hundred spans and at the
             end, so that no queue runs over.
         thread_id: Only the runs of this thread. None: all.
@@ -65,8 +66,8 @@ def emit_spans(
     make = _maker(tracer_provider)
     flush = getattr(tracer_provider, "force_flush", lambda: True)
     count = flushed = 0
-    for run in archive.runs(thread_id):
-        plans = _plans(run, list(archive.steps(run.id)), provider_name)
+    for owner, run in _runs(archive, thread_id):
+        plans = _plans(run, list(archive.steps(run.id, thread_id=owner)), provider_name)
         make(plans)
         count += len(plans)
         if count - flushed >= _SPANS_PER_FLUSH:
@@ -74,6 +75,15 @@ def emit_spans(
             flushed = count
     flush()
     return count
+
+
+def _runs(archive: Archive, thread_id: str | None) -> Iterator[tuple[str, Run]]:
+    """Yield the runs, each behind the thread whose listing it came in, whatever the run itself says."""
+    if thread_id is not None:
+        yield from ((thread_id, run) for run in archive.runs(thread_id))
+        return
+    for owner, json in archive.columns("runs", ["thread_id", "json"]):
+        yield owner.decode(), decode(json, Run)
 
 
 def _maker(tracer_provider: "TracerProvider") -> Callable[[Sequence[_Plan]], None]:

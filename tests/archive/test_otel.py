@@ -89,6 +89,27 @@ def facts_of(owner: dict[str, Any], run: dict[str, Any], operation: str) -> dict
     }
 
 
+@pytest.mark.parametrize("thread_id", [None, "thread_2"])
+def test_runs_of_one_id_have_their_own_steps(collector: Collector, path: Path, thread_id: str | None) -> None:
+    """Where two threads have a run of the same id, each trace has the steps of its thread, and so has the archive."""
+    with Store(path) as store:
+        for number in (1, 2):
+            step = {"id": f"step_{number}", "run_id": "run_1", "created_at": AT, "type": f"of_{number}"}
+            step["step_details"] = {"type": "odd"}
+            run = {"id": "run_1", "thread_id": "thread_1", "status": "completed", "created_at": AT}
+            for kind, run_id, item in (("runs", "", run), ("steps", "run_1", step)):
+                item |= {"thread_id": f"thread_{number}", "status": "completed"}
+                walk = Walk(thread_id=f"thread_{number}", kind=kind, run_id=run_id, position=1)  # type: ignore[arg-type]
+                store.apply([PageWrite(walk=walk, items=[(item["id"], json.dumps(item).encode())])])
+    with Archive.open(path) as archive:
+        emit_spans(archive, collector.provider, thread_id=thread_id)
+        assert [step.id for step in archive.steps("run_1")] == ["step_1", "step_2"]
+        assert [step.id for step in archive.steps("run_1", thread_id="thread_2")] == ["step_2"]
+        assert [step.id for step in archive.steps(thread_id="thread_1")] == ["step_1"]
+    expected = ["of_1", "invoke_agent", "of_2", "invoke_agent"]
+    assert [span.name for span in collector.spans] == (expected[2:] if thread_id else expected)
+
+
 def test_time_beyond_all_numbers_is_none(emit: Emit) -> None:
     """A run whose end is an integer that no fraction can hold ends with its last step."""
     [root, _] = emit({"created_at": AT, "completed_at": 10**400}, {"created_at": AT, "completed_at": AT + 3})
