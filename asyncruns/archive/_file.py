@@ -29,23 +29,31 @@ def create(path: Path) -> None:
         _refuse_leftovers(path)
         new.unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with closing(sqlite3.connect(new, isolation_level=None)) as db:
-            # It is nobody's file before it has its name: one sync behind all of it does.
-            db.execute("PRAGMA journal_mode = OFF")
-            db.execute("PRAGMA synchronous = OFF")
-            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {VERSION}")
-            db.execute("BEGIN")
-            for statement in SCHEMA.values():
-                db.execute(statement)
-            db.execute("INSERT INTO archive VALUES (1, 0, '', NULL, '{}', ?)", (checksum(None, "{}"),))
-            db.execute("COMMIT")
-        _sync(new, os.O_RDWR)
-        _moments.reached("before_rename")
-        os.rename(new, path)
+        try:
+            _fill(new)
+            _sync(new, os.O_RDWR)
+            _moments.reached("before_rename")
+            os.rename(new, path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
         _moments.reached("after_rename")
         sync_folder(path.parent)
+
+
+def _fill(new: Path) -> None:
+    with closing(sqlite3.connect(new, isolation_level=None)) as db:
+        # It is nobody's file before it has its name: one sync behind all of it does.
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("BEGIN")
+        for statement in SCHEMA.values():
+            db.execute(statement)
+        db.execute("INSERT INTO archive VALUES (1, 0, '', NULL, '{}', ?)", (checksum(None, "{}"),))
+        db.execute("COMMIT")
 
 
 def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
@@ -62,7 +70,8 @@ def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
     """
     with told(path):
         _check_file(path)
-        uri = f"file:{quote(str(path.absolute()))}?{_mode(path, write=write)}"
+        # What stands between two slashes and the next one would be a host; a name may be of any bytes.
+        uri = f"file:///{quote(os.fsencode(path.absolute()).lstrip(b'/'))}?{_mode(path, write=write)}"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
         try:
             db.text_factory = bytes

@@ -47,6 +47,7 @@ async def fail_exports(session: Session, threads: list[str], expected: list[byte
                 told = True
             made = shim.made()
             outcomes["told" if told else "went well"] += 1
+            outcomes["defects"] += (folder / f"{path.name}.new").exists()
             outcomes["missing, and not told"] += not told and held(path) != expected
             if path.exists():
                 outcomes["torn"] += bool(Counter(held(path)) - Counter(expected))

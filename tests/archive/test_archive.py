@@ -38,6 +38,16 @@ async def test_objects_are_what_the_session_gives(small: Filled, path: Path) -> 
         assert archive.verified_at is None
 
 
+@pytest.mark.parametrize("name", [b"a?b#c%41.db", b"\xff.db", b"\xe4\xb8\x80 \xc3\xa9.db"])
+async def test_any_name_is_one(small: Filled, tmp_path: Path, name: bytes) -> None:
+    """A file may be called as the system lets it be, and be reached over two slashes."""
+    for path in (tmp_path / os.fsdecode(name), Path(f"/{tmp_path}", os.fsdecode(name))):
+        await small.export(path)
+        with Archive.open(path) as archive:
+            assert archive.count("runs") == len(small.runs)
+    assert os.listdir(os.fsencode(tmp_path)) == [name]
+
+
 async def test_generated_columns_for_sql(small: Filled, path: Path) -> None:
     """Status, model and counts are columns for anybody's SQL."""
     await small.export(path)
