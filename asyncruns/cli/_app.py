@@ -252,6 +252,7 @@ async def export(
     """
     from asyncruns.archive import Options
 
+    ids = _archive.thread_ids(threads, archive)
     limit = asyncruns.RateLimit(requests_per_minute)
     session = common.session(rate_limit=limit, max_connections=max(100, concurrency))
     options = Options(
@@ -264,7 +265,7 @@ async def export(
         both_ends=both_ends,
         allow_change=allow_change,
     )
-    await _archive.export(session, limit, archive, _archive.thread_ids(threads), options, as_json=common.json)
+    await _archive.export(session, limit, archive, ids, options, as_json=common.json)
 
 
 @app.command

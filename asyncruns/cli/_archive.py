@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -24,46 +26,110 @@ T = TypeVar("T")
 
 _MARK = "\ufeff"  # Some editors begin a file in UTF-8 with it, and so does what they hand on.
 _ENDINGS = (".txt", ".csv", ".json", ".jsonl")
+_AT_ONCE, _MOST_WAITING = 1000, 10
 
 
 class Terminated(Exception):  # noqa: N818  # as SystemExit and KeyboardInterrupt
     """The process was asked to end; everything is at rest."""
 
 
-def thread_ids(words: Sequence[str]) -> Iterator[str] | None:
-    """Yield the ids that *words* give: ids, files with one a line, `-` for stdin; None for no words."""
-    return _ids(words) if words else None
+def thread_ids(words: Sequence[str], path: str) -> AsyncIterator[str] | None:
+    """Yield the ids that *words* give: ids, files with one a line, `-` for stdin; None for no words.
+
+    Raises:
+        ConfigurationError: A word is a folder, the archive at *path*, or a file that is not there; that shows at once.
+            Later: A file is no list, or there are no ids at all.
+    """
+    for word in words:
+        _check_word(word, path)
+    return _read_aside(_ids(words)) if words else None
+
+
+def _check_word(word: str, path: str) -> None:
+    if os.path.isdir(word):
+        raise asyncruns.ConfigurationError(f"{word} is a folder, and no list of thread ids.")
+    # Without opening it: that would take SQLite's locks on it away when it is closed.
+    if os.path.exists(word) and os.path.exists(path) and os.path.samefile(word, path):
+        raise asyncruns.ConfigurationError(f"{word} is the archive itself, and no list of thread ids.")
+    if word != "-" and not os.path.exists(word) and (os.sep in word or word.endswith(_ENDINGS)):
+        raise asyncruns.ConfigurationError(f"There is no file {word}, and no id looks like that.")
 
 
 def _ids(words: Sequence[str]) -> Iterator[str]:
     for word in words:
-        if word == "-":
-            yield from _lines(sys.stdin)
-        elif os.path.isfile(word):
-            with open(word, encoding="utf-8") as file:
-                yield from _lines(file)
-        elif os.sep in word or word.endswith(_ENDINGS):
-            raise asyncruns.ConfigurationError(f"There is no file {word}, and no id looks like that.")
+        if word == "-" or os.path.exists(word):
+            # The interpreter would wait for its own stdin when it ends.
+            file = sys.stdin.fileno() if word == "-" else word
+            with open(file, encoding="utf-8", closefd=word != "-") as lines:
+                yield from _lines(lines, word)
         else:
             yield word
 
 
-def _lines(file: Iterable[str]) -> Iterator[str]:
+async def _read_aside(ids: Iterator[str]) -> AsyncIterator[str]:
+    """Yield *ids*, read in a thread that nobody waits for: a pipe may be silent for ever.
+
+    Raises:
+        ConfigurationError: There are none.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[list[str] | Exception] = asyncio.Queue()
+    room = threading.Semaphore(_MOST_WAITING)
+
+    def read() -> None:
+        last: list[str] | Exception = []
+        with suppress(RuntimeError):  # The loop is closed: nobody asks any more.
+            try:
+                while batch := list(islice(ids, _AT_ONCE)):
+                    room.acquire()
+                    loop.call_soon_threadsafe(queue.put_nowait, batch)
+            except Exception as error:  # Raised where the ids are asked for.
+                last = error
+            loop.call_soon_threadsafe(queue.put_nowait, last)
+
+    threading.Thread(target=read, daemon=True).start()
+    count = 0
+    while batch := await queue.get():
+        if isinstance(batch, Exception):
+            raise batch
+        for id in batch:
+            yield id
+        count += len(batch)
+        room.release()
+    if not count:
+        raise asyncruns.ConfigurationError("--threads gives no thread id at all.")
+
+
+async def _begun(ids: AsyncIterator[str] | None) -> AsyncIterator[str] | None:
+    """Read the first of *ids*, so that what is wrong with them shows before there is an archive."""
+    if ids is None:
+        return None
+    first = await anext(ids)
+
+    async def all_of_them() -> AsyncIterator[str]:
+        yield first
+        async for id in ids:
+            yield id
+
+    return all_of_them()
+
+
+def _lines(file: Iterable[str], name: str) -> Iterator[str]:
     try:
         for line in file:
             id = line.lstrip(_MARK).strip()
             if id and not id.startswith("#"):
                 yield id
     except UnicodeDecodeError:
-        name = getattr(file, "name", "The list")
-        raise asyncruns.ConfigurationError(f"{name} is no list of thread ids: it is not text in UTF-8.") from None
+        told = "The list on stdin" if name == "-" else name
+        raise asyncruns.ConfigurationError(f"{told} is no list of thread ids: it is not text in UTF-8.") from None
 
 
 async def export(
     session: "asyncruns.Session",
     limit: "asyncruns.RateLimit",
     path: str,
-    ids: Iterator[str] | None,
+    ids: AsyncIterator[str] | None,
     options: "archive.Options",
     *,
     as_json: bool,
@@ -71,18 +137,22 @@ async def export(
     """Fill or resume an archive, show how far it is, and say how it went.
 
     Raises:
+        ConfigurationError: There are no ids, or a list of them is none.
         ArchiveError: Some threads could not be brought; all others were.
         KeyboardInterrupt: SIGINT came.
         Terminated: SIGTERM came.
     """
     from asyncruns import archive
 
+    async def fill() -> archive.Progress:
+        return await exporter.run(await _begun(ids))
+
     async with session:
         exporter = archive.Exporter(session, path, options)
         began = time.perf_counter()
         view = ExportView(exporter.progress, limit, as_json=as_json)
         try:
-            progress = await _until_told(view.while_running(exporter.run(ids)))
+            progress = await _until_told(view.while_running(fill()))
         except (KeyboardInterrupt, Terminated):
             if not as_json:
                 _say_stopped(exporter.progress)

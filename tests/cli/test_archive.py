@@ -1,7 +1,6 @@
 """`export`, `convert`, `report` and `verify`: what they print, their exit codes, and how they stop."""
 
 import asyncio
-import io
 import json
 import os
 import pty
@@ -118,8 +117,9 @@ async def test_list_as_editors_leave_it(
         archive = str(tmp_path / "a.db")
         outcome = await cli("export", archive, "--threads", str(ids), on=emulator)
         assert (outcome.code, outcome.out[:25]) == (0, "3 of 3 threads complete: ")
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ids.read_bytes()), encoding="utf-8"))
-        assert (await cli("export", archive, "--threads", "-", on=emulator)).code == 0
+        with ids.open() as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            assert (await cli("export", archive, "--threads", "-", on=emulator)).code == 0
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,48 @@ async def test_list_that_is_none_is_wrong_usage(
     assert words in outcome.err
     assert str(ids) in outcome.err
     assert (await cli("export", str(tmp_path / "a.db"), "--threads", threads[0], on=emulator)).code == 0
+
+
+async def test_list_may_be_a_pipe(process: StartCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """What a shell makes of `<(command)` is a FIFO, and is read as a file."""
+    [thread] = emulator.fill(threads=1, runs_per_thread=1)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    child = await process("export", str(tmp_path / "a.db"), "--threads", str(fifo), on=emulator)
+    await asyncio.to_thread(fifo.write_text, f"{thread}\n")
+    out, err = await asyncio.wait_for(child.communicate(), 30)
+    assert (child.returncode, err, out[:27]) == (0, b"", b"1 of 1 threads complete: 1 ")
+
+
+async def test_what_is_no_list_makes_no_archive(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, a name without a file and a list without ids are wrong usage, and leave nothing behind."""
+    empty, archive = tmp_path / "empty.txt", tmp_path / "a.db"
+    empty.write_text("# none\n\n")
+    for word, told in (
+        (str(tmp_path), "is a folder"),
+        (str(tmp_path / "none"), "There is no file"),
+        (str(empty), "gives no thread id"),
+        ("-", "gives no thread id"),
+    ):
+        with empty.open() as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            outcome = await cli("export", str(archive), "--threads", word, on=emulator)
+        assert (outcome.code, told in outcome.err) == (2, True)
+    assert os.listdir(tmp_path) == ["empty.txt"]
+
+
+async def test_archive_is_no_list(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """The archive, under whatever name, is not read as a list of threads: that would take its locks away."""
+    emulator.fill(threads=1, runs_per_thread=1)
+    archive = tmp_path / "a.db"
+    await cli("export", str(archive), on=emulator)
+    (tmp_path / "link").symlink_to(archive)
+    os.link(archive, tmp_path / "same.db")
+    for name in ("a.db", "link", "same.db"):
+        outcome = await cli("export", str(archive), "--threads", str(tmp_path / name), on=emulator)
+        assert (outcome.code, "is the archive itself" in outcome.err) == (2, True)
 
 
 async def test_misspelt_list_beside_us_is_no_id(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
@@ -241,6 +283,25 @@ async def test_row_74_signals(
     out, _ = await asyncio.wait_for(child.communicate(), 30)
     assert child.returncode == 0
     assert json.loads(out.splitlines()[-1])["threads_done"] == 3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("begun", [b"", b"thread_1\n"])
+async def test_row_74_silent_stdin(
+    process: StartCommand, emulator: Emulator, tmp_path: Path, number: signal.Signals, code: int, begun: bytes
+) -> None:
+    """A signal ends an export that waits for its list, too."""
+    words = ("export", str(tmp_path / "a.db"), "--threads", "-", "--json")
+    child = await process(*words, on=emulator, stdin=asyncio.subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(begun)
+    await asyncio.wait_for(child.stdout.readline(), 30)  # It says how far it is, though nothing has come.
+    child.send_signal(number)
+    assert await asyncio.wait_for(child.wait(), 5) == code  # With its stdin still open.
+    _, err = await child.communicate()
+    assert err.count(b"\n") == 1
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -398,8 +459,9 @@ async def test_ids_from_stdin_here(
 ) -> None:
     """`-` and further ids add up; empty lines and comments are left out."""
     [more] = emulator.fill(threads=1, runs_per_thread=1)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(ids.read_text()))
-    outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "-", "--threads", more, on=emulator)
+    with ids.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "-", "--threads", more, on=emulator)
     assert outcome.out.startswith("3 of 3 threads complete: 11 runs")
 
 
