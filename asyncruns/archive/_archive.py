@@ -11,6 +11,7 @@ import attrs
 from asyncruns import Message, Run, RunStep, Thread
 from asyncruns._codec import decode
 from asyncruns.archive import _file
+from asyncruns.archive._options import check_several
 from asyncruns.archive._records import WALKS, ThreadState, Walk, check_item, check_thread, read_walk
 from asyncruns.archive._schema import ITEM_COLUMNS, Kind, Table, column
 
@@ -121,11 +122,13 @@ class Archive:
 
     def named(self, table: Kind, ids: Sequence[str]) -> Iterator[bytes]:
         """Yield the JSON of the items with these ids, as far as they are there."""
-        for id in ids:
-            yield from self._checked(table, "WHERE id = ?", (id,))
+        check_several("ids", ids)
+        return (blob for id in ids for blob in self._checked(table, "WHERE id = ?", (id,)))
 
     def last(self, table: Kind, count: int) -> Iterator[bytes]:
-        """Yield the JSON of the items that came last, the very last first."""
+        """Yield the JSON of the items that came last, the very last first, at most *count* of them."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValueError(f"count must be a whole number from 0 on, not {count!r}.")
         return self._checked(table, "ORDER BY rowid DESC LIMIT ?", (count,))
 
     def columns(self, table: Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:

@@ -29,11 +29,15 @@ class Options:
     steps: bool = True
     messages: bool = False
     threads: bool = False
-    include: Sequence[Include] = ()
+    include: Sequence[Include] = attrs.field(default=())
     concurrency: int = attrs.field(default=16)
     probe: bool = False
     both_ends: bool = False
     allow_change: bool = False
+
+    @include.validator
+    def _check_include(self, _: object, value: object) -> None:
+        check_several("include", value)
 
     @concurrency.validator
     def _check_concurrency(self, _: object, value: object) -> None:
@@ -44,6 +48,12 @@ def check_concurrency(value: object) -> None:
     """Raise `ValueError` unless *value* is how many requests there may be at a time."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"concurrency must be a whole number from 1 on, not {value!r}.")
+
+
+def check_several(name: str, value: object) -> None:
+    """Raise `TypeError` if *value* is one string, whose letters would be taken for several."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be several strings, not one.")
 
 
 class OptionWords(TypedDict, total=False):

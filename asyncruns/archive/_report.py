@@ -26,6 +26,7 @@ from asyncruns.archive._html import (
     text,
     tiles,
 )
+from asyncruns.archive._options import check_several
 from asyncruns.archive._waterfall import waterfall
 
 MOST_WATERFALLS = 150
@@ -50,13 +51,14 @@ def write_report(archive: Archive, out: str | PathLike[str], *, runs: Iterable[s
         ArchiveLocked: Another program is writing *out*.
         ArchiveCorrupt: The archive is damaged.
         ArchiveError: The file cannot be written.
-        TypeError: *archive* is none.
+        TypeError: *archive* is none, or *runs* is one string.
     """
     check_archive(archive)
     target = Path(out)
     check_target(target, unless=archive.path)
     if not target.name.endswith((".html", ".htm")):
         raise ConfigurationError(f"The name must end in .html or .htm; {target.name!r} does not.")
+    check_several("runs", runs)
     wanted = list(runs)
     for id in wanted:
         if not any(archive.named("runs", [id])):

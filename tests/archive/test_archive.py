@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked, Run, RunStep
-from asyncruns.archive import Archive, _lock, _moments
+from asyncruns.archive import Archive, Options, _lock, _moments, write_report
 from asyncruns.archive._records import ThreadWrite
 from asyncruns.archive._store import PageWrite, Store, Walk
 
@@ -36,6 +36,21 @@ async def test_objects_are_what_the_session_gives(small: Filled, path: Path) -> 
         assert list(archive.messages()) == []
         assert archive.count("threads") == 2
         assert archive.verified_at is None
+
+
+def test_one_string_is_not_several(path: Path, tmp_path: Path) -> None:
+    """Where several are wanted, the letters of one string are not taken for them; a count counts from 0 on."""
+    with pytest.raises(TypeError, match="include must be several strings"):
+        Options(include="step_details.tool_calls[*].file_search.results[*].content")  # type: ignore[arg-type]
+    Store(path).close()
+    with Archive.open(path) as archive:
+        with pytest.raises(TypeError, match="ids must be several strings"):
+            archive.named("runs", "run_1")
+        with pytest.raises(TypeError, match="runs must be several strings"):
+            write_report(archive, tmp_path / "report.html", runs="run_1")
+        with pytest.raises(ValueError, match="count must be a whole number from 0 on, not -1"):
+            archive.last("runs", -1)
+        assert list(archive.last("runs", 0)) == list(archive.named("runs", ["run_1"])) == []
 
 
 @pytest.mark.parametrize("name", [b"a?b#c%41.db", b"\xff.db", b"\xe4\xb8\x80 \xc3\xa9.db"])
