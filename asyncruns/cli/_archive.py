@@ -188,15 +188,27 @@ async def verify(
     if as_json:
         _output.write_json({"event": "verified", **attrs.asdict(findings)})
     else:
-        print(f"{findings.threads:,} threads walked again, {findings.items:,} items compared.")
+        print(f"{_counted(findings.threads, 'thread')} walked again, {_counted(findings.items, 'item')} compared.")
         if findings.gone:
             print(f"{findings.gone:,} items are in the archive and not on the server any more.")
     if not findings.ok:
-        ids = ", ".join([*findings.missing, *findings.different, *findings.failures][:3])
-        raise asyncruns.ArchiveError(
-            f"{len(findings.missing):,} items are missing, {len(findings.different):,} are different, and "
-            f"{len(findings.failures):,} threads could not be verified: {ids}. Export again to bring what is new."
-        )
+        raise asyncruns.ArchiveError(_deviations(findings))
+
+
+def _deviations(findings: "archive.Findings") -> str:
+    ids = ", ".join([*findings.missing, *findings.different, *findings.failures][:3])
+    told = (
+        f"{len(findings.missing):,} items are missing, {len(findings.different):,} are different, and "
+        f"{_counted(len(findings.failures), 'thread')} could not be verified: {ids}. Export again to bring what is new."
+    )
+    if findings.failures:
+        thread_id, reason = next(iter(findings.failures.items()))
+        told += f" The first that could not be verified is {thread_id}: {reason}"
+    return told
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def convert(path: str, out: str, table: str, *, as_json: bool) -> None:

@@ -95,6 +95,24 @@ async def test_differences_are_exit_code_1(cli: RunCommand, emulator: Emulator, 
     assert f"0 items are missing, 1 are different, and 0 threads could not be verified: {runs[0].id}" in outcome.err
 
 
+async def test_thread_that_cannot_be_verified_is_told_with_its_reason(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path
+) -> None:
+    """What the server said stands behind the counts."""
+    archive = str(tmp_path / "a.db")
+    (thread,) = emulator.fill(threads=1, runs_per_thread=1)
+    await cli("export", archive, "--threads", thread, "--no-steps", on=emulator)
+    outcome = await cli("verify", archive, "--no-steps", on=emulator)
+    assert outcome.out == "1 thread walked again, 1 item compared.\n"
+    kept = emulator._store.threads.get(thread)
+    assert kept is not None
+    emulator._store.threads.remove(kept)
+    outcome = await cli("verify", archive, "--no-steps", on=emulator)
+    assert outcome.code == 1
+    assert f"1 thread could not be verified: {thread}. " in outcome.err
+    assert f"The first that could not be verified is {thread}: NotFoundError: " in outcome.err
+
+
 async def test_wrong_wishes_are_exit_code_2(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
     """An unknown format, a limit of nothing, no requests at a time."""
     archive = str(tmp_path / "a.db")
