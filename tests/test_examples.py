@@ -302,6 +302,10 @@ async def test_worker_does_many_jobs(start: Start, emulator: Emulator, tmp_path:
     assert sorted(os.listdir(tmp_path)) == ["broken.json", "done"]
     assert len(requests(emulator, "/runs")) == 10
     assert worker.returncode is None
+    worker.kill()
+    out, _ = await worker.communicate()
+    assert out.count(b"\n") == 1
+    assert out.startswith(b"WARNING:worker:broken.json is no job: Expecting property name")
 
 
 class Page:

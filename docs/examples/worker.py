@@ -4,7 +4,8 @@
 
 Each `FOLDER/NAME.json` is a job: `{"question": "..."}`. A job that is finished moves to `FOLDER/done/NAME.json`, with
 the answer in it. A worker that starts takes up whatever is not finished, whoever had begun it, so one worker at a time
-serves a folder. It reads OPENAI_API_KEY, OPENAI_BASE_URL and ASSISTANT_ID from the environment.
+serves a folder. A file that is no JSON, or not yet, stays where it is and is told of once. The worker reads
+OPENAI_API_KEY, OPENAI_BASE_URL and ASSISTANT_ID from the environment.
 """
 
 import asyncio
@@ -20,6 +21,10 @@ import asyncruns
 WORKERS = 4
 
 logger = logging.getLogger("worker")
+
+
+class NotReadableError(Exception):
+    """The file of a job is no JSON, or not yet."""
 
 
 def look_up(article: str) -> str:
@@ -56,7 +61,10 @@ def find_jobs(folder: Path) -> list[Path]:
 
 def load(path: Path) -> dict[str, Any]:
     """Read the job's file."""
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise NotReadableError(str(error)) from None
 
 
 def finish(path: Path) -> None:
@@ -74,12 +82,18 @@ def save(path: Path, job: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-async def work(session: asyncruns.Session, tools: asyncruns.Toolbox, queue: asyncio.Queue[Path]) -> None:
+async def work(
+    session: asyncruns.Session, tools: asyncruns.Toolbox, queue: asyncio.Queue[Path], told: set[Path]
+) -> None:
     """Do job after job; one that fails stays in the folder and is tried again later."""
     while True:
         path = await queue.get()
         try:
             await do(session, tools, path)
+        except NotReadableError as error:
+            if path not in told:
+                told.add(path)
+                logger.warning("%s is no job: %s", path.name, error)
         except asyncruns.AsyncRunsError as error:
             logger.warning("%s has to wait: %s", path.stem, error)
         except Exception:  # One broken job must not stop the others.
@@ -93,9 +107,10 @@ async def main(folder: Path) -> None:
     (folder / "done").mkdir(parents=True, exist_ok=True)
     queue: asyncio.Queue[Path] = asyncio.Queue()
     tools = asyncruns.Toolbox([look_up])
+    told: set[Path] = set()
     async with asyncruns.Session() as session, asyncio.TaskGroup() as workers:
         for _ in range(WORKERS):
-            workers.create_task(work(session, tools, queue))
+            workers.create_task(work(session, tools, queue, told))
         while True:
             for path in find_jobs(folder):
                 queue.put_nowait(path)
