@@ -19,6 +19,8 @@ import pytest
 
 import asyncruns
 from asyncruns.archive import export
+from asyncruns.archive._records import PageWrite, Walk
+from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator, Script
 
 ROOT = Path(__file__).parents[1]
@@ -503,6 +505,23 @@ def luminance(color: str) -> float:
     parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(", ")]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.skipif(
+    find_spec("duckdb") is None or find_spec("polars") is None or find_spec("pyarrow") is None,
+    reason="duckdb, polars or pyarrow is not installed",
+)
+async def test_archive_read_while_it_is_filled(start: Start, tmp_path: Path) -> None:
+    """The same answers come while an export holds the archive, and its tables have no generated columns yet."""
+    blob = b'{"id": "run_1", "status": "completed", "model": "m", "created_at": 1, "usage": {"total_tokens": 5}}'
+    with Store(tmp_path / "runs.db") as store:
+        walk = Walk(thread_id="thread_1", kind="runs", position=1)
+        store.apply([PageWrite(walk=walk, items=[("run_1", blob)])])
+        program = await start("read_archive.py", str(tmp_path / "runs.db"))
+        out, _ = await asyncio.wait_for(program.communicate(), 60)
+    assert program.returncode == 0, out.decode()
+    assert [line.split() for line in out.decode().splitlines()[:4:2]] == [["sqlite3"], ["DuckDB"]]
+    assert [line.split() for line in out.decode().splitlines()[1:4:2]] == [["m", "completed", "1", "5"]] * 2
 
 
 @pytest.mark.skipif(
