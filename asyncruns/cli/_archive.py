@@ -40,24 +40,28 @@ def thread_ids(words: Sequence[str], path: str) -> AsyncIterator[str] | None:
         ConfigurationError: A word is a folder, the archive at *path*, or a file that is not there; that shows at once.
             Later: A file is no list, or there are no ids at all.
     """
-    for word in words:
-        _check_word(word, path)
-    return _read_aside(_ids(words)) if words else None
+    # Now: once the archive is made, its name may be that of a file.
+    told = [(word, _is_list(word, path)) for word in words]
+    return _read_aside(_ids(told)) if words else None
 
 
-def _check_word(word: str, path: str) -> None:
+def _is_list(word: str, path: str) -> bool:
+    """Whether *word* names a list of ids, and is none itself."""
     if os.path.isdir(word):
         raise asyncruns.ConfigurationError(f"{word} is a folder, and no list of thread ids.")
     # Without opening it: that would take SQLite's locks on it away when it is closed.
     if os.path.exists(word) and os.path.exists(path) and os.path.samefile(word, path):
         raise asyncruns.ConfigurationError(f"{word} is the archive itself, and no list of thread ids.")
-    if word != "-" and not os.path.exists(word) and (os.sep in word or word.endswith(_ENDINGS)):
+    if word == "-" or os.path.exists(word):
+        return True
+    if os.sep in word or word.endswith(_ENDINGS):
         raise asyncruns.ConfigurationError(f"There is no file {word}, and no id looks like that.")
+    return False
 
 
-def _ids(words: Sequence[str]) -> Iterator[str]:
-    for word in words:
-        if word == "-" or os.path.exists(word):
+def _ids(words: Sequence[tuple[str, bool]]) -> Iterator[str]:
+    for word, is_list in words:
+        if is_list:
             # The interpreter would wait for its own stdin when it ends.
             file = sys.stdin.fileno() if word == "-" else word
             with open(file, encoding="utf-8", closefd=word != "-") as lines:

@@ -204,6 +204,17 @@ async def test_archive_is_no_list(cli: RunCommand, emulator: Emulator, tmp_path:
         assert (outcome.code, "is the archive itself" in outcome.err) == (2, True)
 
 
+async def test_archive_that_is_made_meanwhile_is_no_list(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was no file when the command began is an id, also when the archive has that name by now."""
+    [thread] = emulator.fill(threads=1, runs_per_thread=1)
+    (tmp_path / "ids").write_text(f"{thread}\n" * 20_000)
+    monkeypatch.chdir(tmp_path)
+    outcome = await cli("export", "a.db", "--threads", "ids", "--threads", "a.db", on=emulator)
+    assert (outcome.code, "1 of 2 threads could not be brought; the first is a.db" in outcome.err) == (1, True)
+
+
 async def test_misspelt_list_beside_us_is_no_id(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
     """A name with a file's ending is no id, though its letters would be allowed in one; what is no text is none."""
     for word in ("idz.txt", "ids.csv"):
