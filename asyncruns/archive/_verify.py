@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,6 @@ from asyncruns import (
     AsyncCursorPager,
     AsyncRunsError,
     AuthenticationError,
-    Include,
     Session,
 )
 from asyncruns.archive._options import check_concurrency
@@ -68,7 +67,6 @@ async def verify(
     *,
     concurrency: int = 16,
     steps: bool = True,
-    include: Sequence[Include] = (),
 ) -> Findings:
     """Walk every thread of the archive again, newest first, and say what is missing or different.
 
@@ -83,7 +81,6 @@ async def verify(
         path: The archive.
         concurrency: Threads walked at the same time.
         steps: Whether to walk the steps of the runs, if there are any.
-        include: What steps are to hold beyond what exports asked for.
 
     Raises:
         ArchiveLocked: An export is filling the archive.
@@ -95,7 +92,7 @@ async def verify(
     where = Path(path)
     findings = Findings()
     async with Writer(where, create=False) as writer:
-        asked = (await writer.call(Store.asked)).added_to(Asked(include=tuple(include)))
+        asked = await writer.call(Store.asked)
         checker = _Verifier(session, writer, findings, msgspec.structs.replace(asked, steps=steps and asked.steps))
         threads = await writer.call(Store.thread_digests)
         remaining = iter(threads.items())

@@ -274,7 +274,6 @@ async def verify(
     /,
     *,
     no_steps: Flag = False,
-    search_results: Flag = False,
     concurrency: Count = 16,
     common: Common = Common(),
 ) -> None:
@@ -283,14 +282,10 @@ async def verify(
     Args:
         archive: The file.
         no_steps: Leave the steps of the runs out.
-        search_results: Ask for the text that file search found; say it if the export did.
         concurrency: Threads walked at the same time.
         common: What every command takes.
     """
-    include = _SEARCH_RESULTS if search_results else ()
-    await _archive.verify(
-        common.session(), archive, concurrency, steps=not no_steps, include=include, as_json=common.json
-    )
+    await _archive.verify(common.session(), archive, concurrency, steps=not no_steps, as_json=common.json)
 
 
 @app.command

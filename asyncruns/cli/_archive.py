@@ -176,7 +176,6 @@ async def verify(
     concurrency: int,
     *,
     steps: bool,
-    include: "Sequence[asyncruns.Include]",
     as_json: bool,
 ) -> None:
     """Hold an archive against its server and say what is missing or different.
@@ -187,7 +186,7 @@ async def verify(
     from asyncruns import archive
 
     async with session:
-        verifying = archive.verify(session, path, concurrency=concurrency, steps=steps, include=include)
+        verifying = archive.verify(session, path, concurrency=concurrency, steps=steps)
         findings = await _until_told(verifying)
     if as_json:
         _output.write_json({"event": "verified", **attrs.asdict(findings)})
