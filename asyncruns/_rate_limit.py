@@ -43,6 +43,8 @@ class RateLimit:
         self._gap = self._smallest_gap
         self._told_gap = 0.0
         self._next = 0.0
+        self._line = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.refusals = 0
         self.closed_until = 0.0
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -56,14 +58,17 @@ class RateLimit:
     async def turn(self) -> None:
         """Return when the next request may be sent."""
         loop = asyncio.get_running_loop()
-        while True:
-            closed = self.closed_until
-            at = max(loop.time(), self._next)
+        if loop is not self._loop:  # A lock belongs to one loop; a limit may outlive it.
+            self._loop, self._line = loop, asyncio.Lock()
+        async with self._line:  # The first in the line alone takes the next turn: who leaves the line takes none along.
+            while True:
+                closed = self.closed_until
+                at = max(loop.time(), self._next)
+                if at > loop.time():
+                    await self.sleep(at - loop.time())
+                if self.closed_until == closed:
+                    break
             self._next = at + max(self._gap, self._told_gap)
-            if at > loop.time():
-                await self.sleep(at - loop.time())
-            if self.closed_until == closed:
-                return
 
     def note(self, status: int, headers: Mapping[str, str], now: float) -> None:
         """Take in what an answer says; *now* is in Unix seconds."""

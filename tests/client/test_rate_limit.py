@@ -194,6 +194,45 @@ async def test_refusal_reaches_those_who_already_wait(clocked: Callable[[RateLim
     assert clock.naps == [1.0, 10.0]
 
 
+async def test_cancelled_callers_take_no_turn_along(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Whoever stops waiting leaves the turn to the next in the line, who came first of those that are left."""
+    limit = RateLimit(60)
+    clock = clocked(limit)
+    await limit.turn()
+    asleep, wake, took = asyncio.Event(), asyncio.Event(), list[int]()
+
+    async def nap(seconds: float) -> None:
+        asleep.set()
+        await wake.wait()
+        await clock.sleep(seconds)
+
+    async def take(number: int) -> None:
+        await limit.turn()
+        took.append(number)
+
+    limit.sleep = nap
+    callers = [asyncio.ensure_future(take(number)) for number in range(100)]
+    await asleep.wait()
+    for caller in callers[:97]:  # Also the first of the line, who sleeps.
+        caller.cancel()
+    await asyncio.wait(callers[:97])
+    wake.set()
+    await asyncio.gather(*callers[97:])
+    assert took == [97, 98, 99]
+    assert clock.naps == [1.0, 1.0, 1.0]
+
+
+def test_limit_outlives_an_event_loop() -> None:
+    """A limit serves one event loop after another, also where callers of both stood in line."""
+    limit = RateLimit(60_000)
+
+    async def three() -> None:
+        await asyncio.gather(*(limit.turn() for _ in range(3)))
+
+    asyncio.run(three())
+    asyncio.run(three())
+
+
 @pytest.mark.parametrize("wrong", [0, -1, float("inf"), True, "60"])
 def test_wrong_numbers_are_refused(wrong: object) -> None:
     """A limit that is no number above 0 is a wrong setting."""
