@@ -120,13 +120,12 @@ class Resource:
             run_id=check_id("run_id", run_id),
             reader=self._reader,
             interval=None if poll_interval is None else check_seconds("poll_interval", poll_interval),
-            longest_read=self._transport.timeout,
             sleep=self._transport.sleep,
             random=self._transport.random,
         )
 
-    def _ask_for_run(self, thread_id: str, run_id: str, seconds: float) -> Awaitable[Answer]:
-        return self._transport.send(_get_request(run_path(thread_id, run_id)), timeout=seconds)
+    def _ask_for_run(self, thread_id: str, run_id: str, by: float) -> Awaitable[Answer]:
+        return self._transport.send(_get_request(run_path(thread_id, run_id)), by=by)
 
     def _read_run(self, answer: Answer, thread_id: str, run_id: str) -> Run:
         return self._read(answer, Run, thread_id=thread_id, id=run_id)

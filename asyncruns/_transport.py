@@ -6,6 +6,7 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakSet
 
@@ -125,21 +126,23 @@ class Transport:
         if http is not None and http is not self._settings.http:
             await http.close()
 
-    def send(self, request: Request, *, timeout: float | None = None) -> Awaitable[Answer]:
+    def send(self, request: Request, *, timeout: float | None = None, by: float = inf) -> Awaitable[Answer]:
         """Send *request* until it succeeds or the pacing gives up, and return the whole answer.
 
         A request that is not repeatable is sent again only when the failure proves that the server never began it.
 
         Args:
             request: What to send; never changed, so it may be reused.
-            timeout: Seconds for all attempts, the waits between them and the body. None: the session's own.
+            timeout: Seconds for all attempts, the waits between them and the body. None: the session's own. They begin
+                with the first turn that the rate limit gives.
+            by: A moment on the event loop's clock by which all of it ends, the wait for that turn too.
 
         Raises:
             TransportError: No complete answer arrived. (No aiohttp error is chained: its request info holds the key.)
             StatusError: The last answer had a status of 400 or above.
             ProtocolError: It said yes with something that cannot be used.
         """
-        return self._call(request, timeout, live=False)
+        return self._call(request, timeout, by, live=False)
 
     async def stream(self, request: Request, *, timeout: float | None = None) -> LiveAnswer:
         """Send *request* as `send` does, and return the stream that answers it: an iterator over bytes, to be closed.
@@ -151,23 +154,25 @@ class Transport:
             UnexpectedContentError: The server said yes with something other than a stream of events.
             TransportError, StatusError, ProtocolError: As `send`.
         """
-        answer = await self._call(request, timeout, live=True)
+        answer = await self._call(request, timeout, inf, live=True)
         self._live.add(answer)
         return answer
 
     @overload
-    async def _call(self, request: Request, timeout: float | None, *, live: Literal[False]) -> Answer: ...
+    async def _call(self, request: Request, timeout: float | None, by: float, *, live: Literal[False]) -> Answer: ...
     @overload
-    async def _call(self, request: Request, timeout: float | None, *, live: Literal[True]) -> LiveAnswer: ...
-    async def _call(self, request: Request, timeout: float | None, *, live: bool) -> "Answer | LiveAnswer":
+    async def _call(self, request: Request, timeout: float | None, by: float, *, live: Literal[True]) -> LiveAnswer: ...
+    async def _call(self, request: Request, timeout: float | None, by: float, *, live: bool) -> "Answer | LiveAnswer":
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
         if self._http is None:
             raise self._not_open()
         rate_limit, credentials = self._settings.rate_limit, self._settings.credentials
         if rate_limit is not None:
-            await rate_limit.turn()
+            await _turn(rate_limit, by)
+        begun = self._timer.loop.time()
+        seconds = min(seconds, by - begun)
         timer = self._timer if seconds == self._settings.timeout else None
-        call = _Call(request, live=live, when=self._timer.loop.time() + seconds, timer=timer)
+        call = _Call(request, live=live, when=begun + seconds, timer=timer)
         with call:
             while True:
                 if (secret := credentials.held(now := self.now())) is None:
@@ -333,6 +338,17 @@ class _Call(Cutoff):
         self.request, self.live = request, live
         self.attempts, self.has_renewed = 0, False
         self.headers: Mapping[str, str] = _NO_HEADERS
+
+
+async def _turn(rate_limit: RateLimit, by: float) -> None:
+    """Return when the next request may be sent; raise `DeadlineExceeded` if that is not before *by*."""
+    if by == inf:
+        await rate_limit.turn()
+        return
+    with Cutoff(by) as cutoff:
+        await rate_limit.turn()
+    if cutoff.is_over:
+        raise DeadlineExceeded("The rate limit gave no turn in time; nothing was sent.", attempts=0)
 
 
 def _nothing() -> None:

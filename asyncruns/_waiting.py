@@ -71,7 +71,7 @@ class RunReader:
     """How to read a run; one object for all waits.
 
     Attributes:
-        ask: Asks for the run of these ids, its thread's and its own, within so many seconds.
+        ask: Asks for the run of these ids, its thread's and its own, until a moment on the loop's clock.
         read: Returns the run of these ids out of the answer.
     """
 
@@ -88,7 +88,6 @@ class Waiter:
         run_id: The run.
         reader: Reads it.
         interval: Seconds between two reads. None: what the server asks for, else growing.
-        longest_read: Seconds for one read at most.
         sleep: Waits between reads.
         random: Gives a number from 0 up to 1.
     """
@@ -97,7 +96,6 @@ class Waiter:
     run_id: str
     reader: RunReader
     interval: float | None
-    longest_read: float
     sleep: Sleep
     random: Callable[[], float]
 
@@ -115,8 +113,7 @@ class Waiter:
         interval = _FIRST_POLL / 1.5
         while not deadline.is_over:
             try:
-                seconds = min(deadline.left(), self.longest_read)
-                answer = await self.reader.ask(self.thread_id, self.run_id, seconds)
+                answer = await self.reader.ask(self.thread_id, self.run_id, deadline.when)
                 found = self.reader.read(answer, self.thread_id, self.run_id)
             except AsyncRunsError as error:
                 if deadline.is_over and isinstance(error, DeadlineExceeded):

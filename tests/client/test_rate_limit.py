@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncruns import ConfigurationError, RateLimit, RetryPolicy
+from asyncruns import ConfigurationError, RateLimit, RetryPolicy, Toolbox, WaitTimeout
 from asyncruns._rate_limit import parse_reset, spread
 
 RUN = {"id": "run_1", "thread_id": "thread_1", "status": "completed", "created_at": 1}
@@ -256,6 +256,25 @@ def test_wrong_numbers_are_refused(wrong: object) -> None:
 def test_reset_is_a_go_duration(text: str, seconds: float | None) -> None:
     """The reset is read as servers write it, and anything else counts as not said."""
     assert parse_reset(text) == seconds
+
+
+@pytest.mark.parametrize("what", ["wait", "drive"])
+async def test_waits_end_in_time_without_a_turn(server, open_session, what) -> None:  # type: ignore[no-untyped-def]
+    """A wait whose run cannot be read because everybody waits ends at its own timeout, and takes no turn along."""
+    server.reply({**RUN, "status": "queued"})
+    limit = RateLimit()
+    session = await open_session(server, rate_limit=limit)
+    loop = asyncio.get_running_loop()
+
+    async def nap(seconds: float) -> None:
+        limit.note(429, {"retry-after": "900"}, 0.0)  # Another call's.
+
+    session._transport.sleep = nap
+    began = loop.time()
+    with pytest.raises(WaitTimeout, match="queued when last seen"):
+        await getattr(session.runs, what)("thread_1", "run_1", *([Toolbox([])] * (what == "drive")), timeout=0.1)
+    assert 0.1 <= loop.time() - began < 0.3
+    assert len(server.requests) == 1
 
 
 async def test_session_takes_turns_and_listens(server, open_session) -> None:  # type: ignore[no-untyped-def]
