@@ -88,7 +88,7 @@ class Creation:
                 await self.sleep(min(0.5 * attempt, deadline.left()))
             try:
                 found = await self.find(request_key, deadline.left())
-            except AsyncRunsError:  # It was tried as often as the session tries anything.
+            except Exception:  # It was tried as often as the session tries anything; a token provider may raise it.
                 return None
             if found is not None:
                 return found
@@ -112,17 +112,25 @@ class Change:
     sleep: Sleep
 
     async def carry_out(self, deadline: Deadline) -> Run:
-        """Send the request, and where its outcome is unknown, read the run to see; again if it was not changed."""
+        """Send the request, and where its outcome is unknown, read the run to see; again if it was not changed.
+
+        Where it cannot be read, the loss of the outcome is raised, from the reason.
+        """
         for attempt in range(_MAX_ATTEMPTS):
             if attempt:
                 await self.sleep(min(0.5 * attempt, deadline.left()))
             try:
                 return await self.post(deadline.left(2 / 3))
             except AsyncRunsError as error:
-                if not is_ambiguous(error) and not (attempt and isinstance(error, BadRequestError)):
+                if is_ambiguous(error):
+                    unknown = error
+                elif not attempt or not isinstance(error, BadRequestError):
                     raise
                 lost = error
-            run = await self.read(deadline.left())
+            try:
+                run = await self.read(deadline.left())
+            except Exception as error:  # A token provider may raise anything; that nothing was read is not the news.
+                raise unknown from error
             if self.is_done(run):
                 return run
             if isinstance(lost, BadRequestError | ProtocolError) or deadline.is_over:

@@ -11,6 +11,8 @@ import pytest
 
 from asyncruns import (
     ActiveRunError,
+    AsyncRunsError,
+    ConnectionLost,
     ProtocolError,
     Run,
     RunCreationUnknown,
@@ -208,6 +210,61 @@ async def test_lost_answers_of_submit_and_cancel(bench: Bench, lose: Callable[[]
         assert [request.method for request in server.requests] == ["POST", "GET"]
     assert settled.status == state["status"]
     assert done == 1
+
+
+@pytest.mark.parametrize("then", [answer(error("who are you"), 401), close()], ids=["refused", "lost"])
+@pytest.mark.parametrize("what", ["submit", "cancel"])
+async def test_lost_answers_that_reading_does_not_settle(bench: Bench, then: Action, what: str) -> None:
+    """Where the run cannot be read after a loss, the loss is told, which may have done something, with the reason."""
+
+    async def act(exchange: Exchange) -> None:
+        await (reset() if exchange.request.method == "POST" else then)(exchange)
+
+    async with bench.serve(act) as (server, session):
+        call = (
+            session.runs.cancel(THREAD, "run_1")
+            if what == "cancel"
+            else session.runs.submit_tool_outputs(THREAD, "run_1", tool_outputs=[{"tool_call_id": "c", "output": "x"}])
+        )
+        failed = await bench.fails(ConnectionLost, call)
+        assert [request.method for request in server.requests].count("POST") == 1
+    assert str(failed).startswith("POST ")
+    assert isinstance(failed.__cause__, AsyncRunsError)
+    assert not str(failed.__cause__).startswith("POST ")
+
+
+async def test_outputs_that_are_refused_after_a_loss(bench: Bench) -> None:
+    """Outputs that were lost, and refused when they were sent again, may have been taken; so the loss is told."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
+    waits = answer(run(status="requires_action", required_action=action))
+    async with bench.serve(reset(), waits, answer(error("no outputs now"), 400), answer(error("gone"), 404)) as (
+        server,
+        session,
+    ):
+        outputs: list[ToolOutput] = [{"tool_call_id": "c", "output": "x"}]
+        submit = session.runs.submit_tool_outputs(THREAD, "run_1", tool_outputs=outputs)
+        failed = await bench.fails(ConnectionLost, submit)
+        assert methods(server) == "PLPL"
+    assert isinstance(failed.__cause__, StatusError)
+
+
+async def test_rows_06_to_09_no_token_for_the_lookup(bench: Bench) -> None:
+    """A token provider that fails when the lost create is looked for does not hide that its outcome is unknown."""
+    tokens = iter(["first"])
+
+    async def provide() -> str:
+        try:
+            return next(tokens)
+        except StopIteration:
+            raise RuntimeError("the identity service is down") from None
+
+    script = [answer(page([])), reset(), answer(error("who are you"), 401)]
+    async with bench.serve(*script, api_key=provide) as (server, session):
+        create = session.runs.create(THREAD, assistant_id="asst_1", request_key="job-7")
+        failed = await bench.fails(RunCreationUnknown, create)
+        assert methods(server) == "LPL"
+    assert failed.request_key == "job-7"
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
