@@ -208,7 +208,7 @@ class _Tool:
         if inspect.iscoroutinefunction(self._function):
             result = await self._function(**values)
         else:
-            result = await asyncio.to_thread(self._function, **values)
+            result = await asyncio.to_thread(_ended, self._function, values)
             if inspect.isawaitable(result):  # A plain wrapper around an async function.
                 result = await result
         if isinstance(result, str):
@@ -239,6 +239,14 @@ class _Tool:
         if problems:
             raise _BadArgumentsError(f"The arguments do not fit: {'; '.join(problems)}.")
         return values
+
+
+def _ended(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Call a plain function; no future can hold a `StopIteration`, and whoever waits for it would wait for ever."""
+    try:
+        return function(**values)
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration") from error
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:

@@ -449,6 +449,18 @@ class TestOutputs:
         assert await told(broken, {}) == "ValueError: no such city: \\ud800"
         assert await told(broken_too, {}) == "KeyError: 'x'"
 
+    async def test_nothing_found(self):
+        """A function that asks `next` for what is not there ends with an output, plain or async."""
+
+        def first():
+            return next(iter(()))
+
+        async def first_too():
+            return next(iter(()))
+
+        assert await told(first, {}) == "RuntimeError: the function raised StopIteration"
+        assert await told(first_too, {}) == "RuntimeError: coroutine raised StopIteration"
+
     async def test_plain_functions_run_in_threads(self):
         """A plain function does not stop the loop: one may wait for another."""
         met = threading.Barrier(2, timeout=5)
