@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises for a connection or an answer that is no good; its parser in Python has errors of its own."""
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
+_NO_ANSWER_YET = re.compile(rb"[\r\n]*(?:HTTP/1\.\d 1(?!01)\d\d|\Z)")
+"""A head behind which another comes: 1xx, but for 101 (RFC 9110, 15.2), or the empty lines that a parser skips."""
+
 _RECEIVED_BYTES = 124 * 1024
 """What is read from a socket at once. asyncio makes a new buffer for it each time, of 256 KiB by itself; from 128 KiB
 on the C library asks the system for it, shrinks it and gives it back, for every answer, however short."""
@@ -42,7 +46,7 @@ class _Handler(ResponseHandler):
     It is also connected no longer when something came that nobody asked for: aiohttp would take it for the next answer.
     """
 
-    _head: bytes | None = None  # What has come of this answer's head; None when all of it has.
+    _head: bytes | None = None  # What has come of this answer's present head; None when the last one has.
     _head_of: object = None  # aiohttp makes a parser for each answer.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,16 +60,27 @@ class _Handler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         if self._parser is not self._head_of:
             self._head, self._head_of = b"", self._parser
-        if self._head is not None:
-            head = self._head + data if self._head else data
-            end = head.find(b"\r\n\r\n")
-            self._head = head if end < 0 else None
-            lines = len(head) if end < 0 else end
-            if head.count(b"\n", 0, lines) != head.count(b"\r\n", 0, lines):
-                self.close()
-                self.set_exception(HttpProcessingError(message="a line feed without a carriage return"))
-                return
+        if self._head is not None and self._has_bare_feed(self._head + data if self._head else data):
+            self.close()
+            self.set_exception(HttpProcessingError(message="a line feed without a carriage return"))
+            return
         ResponseHandler.data_received(self, data)
+
+    def _has_bare_feed(self, data: bytes) -> bool:
+        """Look at the heads that *data* begins with; of one whose end has not come, keep what has."""
+        at = 0
+        while True:
+            end = data.find(b"\r\n\r\n", at)
+            lines = len(data) if end < 0 else end
+            if data.count(b"\n", at, lines) != data.count(b"\r\n", at, lines):
+                return True
+            if end < 0:
+                self._head = data[at:]
+                return False
+            if not _NO_ANSWER_YET.match(data, at, end):
+                self._head = None
+                return False
+            at = end + 4
 
 
 class Connector(aiohttp.TCPConnector):
