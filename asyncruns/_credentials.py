@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
 from asyncruns._secret import Secret
+from asyncruns.errors import ConfigurationError
 
 _RENEW_BEFORE = 60.0
 _REMEMBERED_TOKENS = 4
@@ -75,11 +76,22 @@ class Credentials:
 
     async def _ask(self) -> Secret:
         assert self._provider is not None  # noqa: S101  # a given key never ends and is never forgotten
-        token = await self._provider()
-        if isinstance(token, AccessToken):
-            self._expires_on = float(token.expires_on)
-            token = token.token
+        given = [await self._provider()]
+        try:
+            secret, self._expires_on = _read(given.pop())
+        except (TypeError, ValueError):
+            unusable = ConfigurationError("the token provider's expires_on must be a number of Unix seconds.")
+        except ConfigurationError as error:
+            unusable = error.with_traceback(None)
         else:
-            self._expires_on = None
-        self._given.append(Secret(token, "the token provider's token"))
-        return self._given[-1]
+            self._given.append(secret)
+            return secret
+        raise unusable  # From here: no frame that saw the token hangs on it.
+
+
+def _read(given: str | AccessToken) -> tuple[Secret, float | None]:
+    """Return a token that was given, and when it ends, in Unix seconds."""
+    what = "the token provider's token"
+    if isinstance(given, AccessToken):
+        return Secret(given.token, what), float(given.expires_on)
+    return Secret(given, what), None

@@ -8,11 +8,19 @@ import json
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from random import Random
+from typing import Any, NamedTuple
 
 import pytest
 
 import asyncruns
-from asyncruns import AsyncRunsError, AuthenticationError, ConnectError, ProtocolError, ServerError
+from asyncruns import (
+    AsyncRunsError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    ProtocolError,
+    ServerError,
+)
 
 from .bodies import RUN, THREAD, error, page, run, runs
 from .conftest import KEY, Bench, secrets_in, until
@@ -135,6 +143,26 @@ async def test_refused_token(bench: Bench) -> None:
         failed = await bench.fails(AuthenticationError, session.runs.retrieve(THREAD, RUN))
         assert server.count == 2
     assert failed.message == "no: Bearer [redacted]"
+
+
+class Token(NamedTuple):
+    """A token that shows itself, as azure-identity's does."""
+
+    token: str
+    expires_on: Any
+
+
+@pytest.mark.parametrize("token", [f"{KEY}\n", Token(f"{KEY}\n", 1e12), Token(KEY, "soon"), Token(KEY, None)])
+async def test_token_that_is_none(bench: Bench, token: str | Token) -> None:
+    """A token that cannot be used is a wrong setting, is sent nowhere, and is held by no frame of the error."""
+
+    async def provide() -> str | Token:
+        return f"{token}" if isinstance(token, str) else Token(*token)
+
+    async with bench.serve(answer(run()), api_key=provide) as (server, session):
+        failed = await bench.fails(ConfigurationError, session.runs.retrieve(THREAD, RUN))
+        assert server.count == 0
+    assert "the token provider's" in str(failed)
 
 
 async def test_key_echoed_in_a_listing(bench: Bench) -> None:
