@@ -40,6 +40,9 @@ _STATUS_ERRORS: Mapping[int, type[StatusError]] = {
     429: errors.RateLimitError,
 }
 _PREVIEW = 200
+_LONGEST_TEXT = 4000
+_LOOKED_AT = 2**16
+"""Bytes of a body in which the key is looked for before the text is cut, so that no cut goes through one."""
 
 Redact = Callable[[str], str]
 
@@ -157,7 +160,8 @@ def judge(answer: Answer, *, now: float, redact: Redact) -> AsyncRunsError | Non
         redact: Takes the key out of the server's text.
     """
     if 300 <= answer.status < 400:
-        host = URL(answer.headers.get("location", "")).host if _is_url(answer.headers.get("location", "")) else None
+        location = redact(answer.headers.get("location", ""))  # As a whole: in a host's name a key is in lower case.
+        host = URL(location).host if _is_url(location) else None
         return UnexpectedRedirectError(
             f"The server answered {answer.status} and points elsewhere; redirects are not followed, "
             "because the key would go along. Set base_url to the final address.",
@@ -176,6 +180,16 @@ def looks_like_json(answer: Answer) -> bool:
         return True
     kind = told.partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
+
+
+def content_type(headers: Mapping[str, str], redact: Redact) -> str | None:
+    """Return what the server calls its answer, for an error."""
+    return redact(headers.get("content-type", "")) or None
+
+
+def preview(body: bytes, redact: Redact) -> str:
+    """Return how *body* begins, for an error."""
+    return _beginning(body, _PREVIEW, redact)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -210,13 +224,13 @@ def _unusable(answer: Answer, redact: Redact) -> AsyncRunsError | None:
     return UnexpectedContentError(
         "The server said yes with something other than JSON. Is base_url right, and does a proxy stand before it?",
         status=answer.status,
-        content_type=answer.headers.get("content-type"),
-        preview=redact(body[: 4 * _PREVIEW].decode("utf-8", "replace"))[:_PREVIEW],
+        content_type=content_type(answer.headers, redact),
+        preview=preview(body, redact),
     )
 
 
 def _status_error(answer: Answer, now: float, redact: Redact) -> StatusError:
-    body = _error_body(answer.body)
+    body = _error_body(answer.body, redact)
     code, kind, param = (_word(body.get(key), redact) for key in ("code", "type", "param"))
     message = redact(str(body.get("message") or "")) or f"HTTP status {answer.status}"
     details: dict[str, Any] = {
@@ -234,12 +248,16 @@ def _status_error(answer: Answer, now: float, redact: Redact) -> StatusError:
     return _STATUS_ERRORS.get(answer.status, other)(message, **details)
 
 
-def _error_body(data: bytes) -> dict[str, Any]:
+def _beginning(data: bytes, length: int, redact: Redact) -> str:
+    return redact(data[:_LOOKED_AT].decode("utf-8", "replace"))[:length]
+
+
+def _error_body(data: bytes, redact: Redact) -> dict[str, Any]:
     """Read the error out of any body seen in the wild: the published one, FastAPI's `detail`, text, HTML."""
     try:
         plain = decode_plain(data)
     except DecodeError:
-        return {"message": data[:4000].decode("utf-8", "replace").strip()}
+        return {"message": _beginning(data, _LONGEST_TEXT, redact).strip()}
     if not isinstance(plain, dict):
         return {"message": _text(plain)}
     error = plain.get("error", plain.get("detail", plain))

@@ -20,7 +20,16 @@ from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
 from asyncruns._cutoff import Cutoff, Timer
 from asyncruns._pacing import Failure, RetryPolicy, RetryQuota, judge_status, next_wait
-from asyncruns._protocol import Answer, Request, check_seconds, judge, looks_like_json, request_id
+from asyncruns._protocol import (
+    Answer,
+    Request,
+    check_seconds,
+    content_type,
+    judge,
+    looks_like_json,
+    preview,
+    request_id,
+)
 from asyncruns._rate_limit import RateLimit
 from asyncruns._secret import Secret
 from asyncruns.errors import (
@@ -238,13 +247,17 @@ class Transport:
                 live = LiveAnswer(response, call.request, on_close=free)
                 response, free = None, _nothing
                 return live
-            body = await read_body(response, length, self._settings.max_response_bytes)
+            body = await read_body(
+                response, length, self._settings.max_response_bytes, self._settings.credentials.redact
+            )
         except asyncio.CancelledError as cancelled:
             raise cancelled.with_traceback(None)  # noqa: B904  # aiohttp's frames hold the key
         except DecodeError as error:
             return Failure(error=error, began=True, transient=True, max_attempts=2)
         except TruncatedBodyError as error:
             return Failure(error=error, began=True, transient=True)
+        except UnexpectedContentError as error:  # Its frames hold the header that it tells of.
+            return Failure(error=error.with_traceback(None), began=True, transient=False)
         except AsyncRunsError as error:
             return Failure(error=error, began=True, transient=False)
         except (*BROKEN, ValueError) as error:
@@ -286,8 +299,8 @@ class Transport:
             error = UnexpectedContentError(
                 "A stream of events was asked for, and the server answered at once. The run may have been created.",
                 status=answer.status,
-                content_type=answer.headers.get("content-type"),
-                preview=self._settings.credentials.redact(answer.body[:200].decode("utf-8", "replace")),
+                content_type=content_type(answer.headers, self._settings.credentials.redact),
+                preview=preview(answer.body, self._settings.credentials.redact),
             )
         if error is None:
             if not is_usual:

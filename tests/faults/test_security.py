@@ -24,7 +24,7 @@ from asyncruns import (
 
 from .bodies import RUN, THREAD, error, page, run, runs
 from .conftest import KEY, Bench, secrets_in, until
-from .script_server import Exchange, Received, answer, close, dribble, hang, head, reply
+from .script_server import Action, Exchange, Received, answer, close, dribble, hang, head, reply
 
 PROXY_PASSWORD = "CANARY-of-the-proxy"
 HOSTILE = "\x1b]0;owned\x07\x1b]8;;http://evil\x07\x1b]52;c;aGk=\x07\r\nfake line\u202egnp.exe\u2066\x9b31m"
@@ -143,6 +143,33 @@ async def test_refused_token(bench: Bench) -> None:
         failed = await bench.fails(AuthenticationError, session.runs.retrieve(THREAD, RUN))
         assert server.count == 2
     assert failed.message == "no: Bearer [redacted]"
+
+
+LONG_KEY = f"sk-CANARY-{Random(7).randbytes(1000).hex()}"
+
+
+def in_many_places(key: str) -> dict[str, Action]:
+    """Return answers that show *key* where little of them, or a header of theirs, gets into an error."""
+    return {
+        "across the end of a preview": answer("<" * 150 + key, content_type="text/html"),
+        "across the end of a text": answer("x" * 3950 + key, 500),
+        "content type": answer("<html>", content_type=f"text/html; key={key}"),
+        "packing": answer(b"x", content_encoding=key),
+        "redirect": answer(b"", 302, location=f"https://{key}.example/v1"),
+    }
+
+
+@pytest.mark.parametrize("call", ["retrieve", "stream"])
+@pytest.mark.parametrize("name", in_many_places(""))
+async def test_long_key_echoed_where_texts_are_cut(bench: Bench, name: str, call: str) -> None:
+    """No part of a long key is shown where a text is cut, and none of it in a header that an error tells."""
+    retry = asyncruns.RetryPolicy(max_attempts=1)
+    async with bench.serve(in_many_places(LONG_KEY)[name], api_key=LONG_KEY, retry=retry) as (_, session):
+        stream = session.runs.stream(THREAD, assistant_id="asst_1")
+        with pytest.raises(AsyncRunsError) as caught:
+            await (session.runs.retrieve(THREAD, RUN) if call == "retrieve" else stream.__aenter__())
+        bench.look_at(caught.value)
+    assert not [text for text in bench.shown if LONG_KEY[:20].lower() in text.lower()]
 
 
 class Token(NamedTuple):
