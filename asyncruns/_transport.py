@@ -175,6 +175,8 @@ class Transport:
         seconds = self._settings.timeout if timeout is None else check_seconds("timeout", timeout)
         if self._http is None:
             raise self._not_open()
+        if asyncio.get_running_loop() is not self._timer.loop:  # aiohttp would say so, from frames that hold the key.
+            raise ConfigurationError("The session belongs to another event loop: open a session in each.")
         rate_limit, credentials = self._settings.rate_limit, self._settings.credentials
         if rate_limit is not None:
             await _turn(rate_limit, by)

@@ -19,6 +19,7 @@ from asyncruns import (
     ConfigurationError,
     ConnectError,
     ProtocolError,
+    Run,
     ServerError,
 )
 
@@ -170,6 +171,23 @@ async def test_long_key_echoed_where_texts_are_cut(bench: Bench, name: str, call
             await (session.runs.retrieve(THREAD, RUN) if call == "retrieve" else stream.__aenter__())
         bench.look_at(caught.value)
     assert not [text for text in bench.shown if LONG_KEY[:20].lower() in text.lower()]
+
+
+async def test_session_in_another_event_loop(bench: Bench) -> None:
+    """A session that a second loop uses is a wrong setting, sends nothing, and goes on in its own."""
+    async with bench.serve(answer(run())) as (server, session):
+        await session.runs.retrieve(THREAD, RUN)
+
+        async def elsewhere() -> list[Run | BaseException]:
+            calls = (session.runs.retrieve(THREAD, RUN) for _ in range(3))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        for failed in await asyncio.to_thread(lambda: asyncio.run(elsewhere())):
+            assert isinstance(failed, ConfigurationError)
+            assert "another event loop" in str(failed)
+            bench.look_at(failed)
+        assert server.count == 1
+        assert (await session.runs.retrieve(THREAD, RUN)).id == RUN
 
 
 class Token(NamedTuple):
