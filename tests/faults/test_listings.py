@@ -324,6 +324,15 @@ async def test_row_53_row_of_nobody_as_bytes(bench: Bench, indent: int | None) -
         assert ids_in(await _gather(session.runs.list(THREAD).raw())) == ["run_1", "run_2"]
 
 
+async def test_row_53_row_of_another_thread_that_names_ours_as_bytes(bench: Bench) -> None:
+    """A raw item of another thread is an error, too, where an object in it names the one that was asked for."""
+    other = run("run_9", thread_id="thread_other", metadata={"thread_id": THREAD})
+    body = json.dumps(page([run("run_1"), other]), separators=(",", ":"))
+    async with bench.serve(answer(body.encode())) as (_, session):
+        failed = await bench.fails(IdentityMismatchError, _gather(session.runs.list(THREAD).raw()))
+    assert (failed.expected, failed.got) == (THREAD, "thread_other")
+
+
 async def test_row_53_step_of_another_run_as_bytes(bench: Bench) -> None:
     """A raw step of another run is an error, too."""
     step = {"id": "step_1", "thread_id": THREAD, "run_id": "run_other"}
