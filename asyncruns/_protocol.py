@@ -26,9 +26,8 @@ from asyncruns.errors import (
 )
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,255}", re.ASCII)
-_ACTIVE_RUN = re.compile(
-    r"\bactive run\b(?: ([A-Za-z0-9][A-Za-z0-9_~-]*))?|\ba run ([A-Za-z0-9][A-Za-z0-9_~-]*) is active"
-)
+_NAMED = "((?=[A-Za-z~-]*[0-9_])[A-Za-z0-9][A-Za-z0-9_~-]*)"  # An id as servers make them, and no word of the text.
+_ACTIVE_RUN = re.compile(rf"\bactive run\b(?: {_NAMED})?|\ba run {_NAMED} is active")
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
 _STATUS_ERRORS: Mapping[int, type[StatusError]] = {
     400: errors.BadRequestError,

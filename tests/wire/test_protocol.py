@@ -333,6 +333,9 @@ class TestJudge:
             ("Thread thread_x already has an active run run_y", "run_y"),
             ("Can't add messages to thread_x while a run run_y is active.", "run_y"),
             ("Thread thread_x already has an active run.", None),
+            ("Thread thread_x already has an active run that has to end first.", None),
+            ("There is an active run in-progress on this thread", None),
+            ("Thread 1 already has an active run run-y7.", "run-y7"),
             ("Thread 1 already has an active run 6b01388779216085c7a580fb.", "6b01388779216085c7a580fb"),
         ],
     )
@@ -342,7 +345,7 @@ class TestJudge:
         assert type(error) is ActiveRunError
         assert (error.run_id, error.status, error.code) == (run_id, 400, None)
 
-    @pytest.mark.parametrize("text", ["No active runs.", "The run is active no more", "A run that is active"])
+    @pytest.mark.parametrize("text", ["No active runs.", "The run is active no more", "a run that is active"])
     def test_other_texts_about_runs_are_no_active_run(self, text):
         """What only sounds like it stays a bad request."""
         assert type(judged(400, text.encode())) is BadRequestError
