@@ -131,6 +131,7 @@ class Runs(Resource):
 
         Arguments and errors as `stream` and `submit_tool_outputs`.
         """
+        tool_outputs = list(tool_outputs)
         target, body = _outputs(thread_id, run_id, tool_outputs)
         is_answered = has_taken(tool_outputs)
         return self._live(
@@ -200,6 +201,7 @@ class Runs(Resource):
         Raises:
             BadRequestError: The run does not wait for outputs (any more), or one is missing or unknown.
         """
+        tool_outputs = list(tool_outputs)
         target, body = _outputs(thread_id, run_id, tool_outputs)
         return await self._changed(thread_id, run_id, target, body, timeout, has_taken(tool_outputs))
 
@@ -364,4 +366,4 @@ def _outputs(thread_id: str, run_id: str, tool_outputs: Sequence[ToolOutput]) ->
     for output in tool_outputs:
         check_params(output, ToolOutput)
     target = f"{run_path(thread_id, run_id)}/submit_tool_outputs"
-    return target, {"tool_outputs": list(tool_outputs)}
+    return target, {"tool_outputs": tool_outputs}

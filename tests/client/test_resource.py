@@ -1,6 +1,7 @@
 """Wrong arguments are refused before anything is sent, by every method of every resource."""
 
 import inspect
+import json
 import math
 
 import pytest
@@ -219,6 +220,22 @@ async def test_tool_outputs_are_checked_one_by_one(session, emulator):
         with pytest.raises(TypeError, match=message):
             await session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=[output])
     assert emulator.requests == []
+
+
+async def test_tool_outputs_of_a_generator(server, scripted_session):
+    """They are sent as they come, once."""
+    run = {"id": "run_1", "object": "thread.run", "thread_id": "thread_1", "status": "queued"}
+    output = {"tool_call_id": "c", "output": "x"}
+    server.reply(run)
+    server.reply(
+        b"event: thread.run.completed\ndata: %b\n\n" % json.dumps(run).encode(),
+        headers={"Content-Type": "text/event-stream"},
+    )
+    await scripted_session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=(each for each in [output]))
+    outputs = (each for each in [output])
+    async with scripted_session.runs.stream_tool_outputs("thread_1", "run_1", tool_outputs=outputs):
+        pass
+    assert [request.json["tool_outputs"] for request in server.requests] == [[output]] * 2
 
 
 async def test_metadata_at_the_limits_is_sent(session, emulator):
