@@ -65,7 +65,7 @@ class Session:
         organization: Sent as `OpenAI-Organization`. None: `OPENAI_ORG_ID`; empty: not sent.
         project: Sent as `OpenAI-Project`. None: `OPENAI_PROJECT_ID`; empty: not sent.
         default_query: Added to the query of every request, such as `{"api-version": "v1"}`.
-        default_headers: Added to the headers of every request.
+        default_headers: Added to the headers of every request, in the place of ours of the same name.
         timeout: Seconds for one call with its retries, the waits between them and the body.
         retry: How often and how patiently a call is tried again. None: three attempts.
         rate_limit: Most requests a minute, shared by all calls. None: no limit but the server's.
@@ -236,7 +236,9 @@ def _headers(organization: str | None, project: str | None, default: Mapping[str
         headers["OpenAI-Organization"] = organization
     if project:
         headers["OpenAI-Project"] = project
-    headers.update(default or {})
+    ours = {name.lower(): name for name in headers}
+    for name, value in (default or {}).items():
+        headers[ours.get(str(name).lower(), name)] = value
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name) or name.lower() in _RESERVED:
             raise ConfigurationError(f"default_headers must not set {str(name)[:64]!r}.")

@@ -285,6 +285,19 @@ class TestWhatIsSent:
         assert create["content-type"] == "application/json"
         assert server.requests[1].body == b"{}"
 
+    @pytest.mark.parametrize("is_callers", [False, True])
+    async def test_names_of_default_headers_have_no_case(self, server, open_session, is_callers):
+        """However they are written, they stand in the place of ours and not beside them."""
+        headers = {"openai-beta": "assistants=v1", "ACCEPT": "text/plain", "user-agent": "mine"}
+        async with aiohttp.ClientSession() as http:
+            session = await open_session(server, default_headers=headers, http=http if is_callers else None)
+            names = list(session._transport._settings.headers)
+            server.reply(THREAD)
+            await session.threads.retrieve("thread_1")
+        assert len(names) == len({name.lower() for name in names})
+        for name, value in headers.items():
+            assert server.requests[0].headers[name.lower()] == value
+
     async def test_default_headers_and_query(self, server, open_session):
         """Added to every request, before or after a query of its own, percent-encoded."""
         session = await open_session(
