@@ -125,11 +125,8 @@ def check_base_url(value: object, *, allow_insecure_http: bool) -> str:
     It is https, or http where the host is a loopback address (a key must not cross a network in the clear), and
     has a path at most: no user, query or fragment.
     """
-    try:
-        url = URL(value) if isinstance(value, str) else None
-    except ValueError:
-        url = None
-    if url is None or url.scheme not in ("http", "https") or not url.host:
+    url = _address(value)
+    if url is None or url.host is None:
         raise ConfigurationError("base_url must be an address such as 'https://api.openai.com/v1'.")
     if url.user is not None or url.password is not None:
         raise ConfigurationError("base_url must hold no user or password; give the key as api_key.")
@@ -141,6 +138,22 @@ def check_base_url(value: object, *, allow_insecure_http: bool) -> str:
             "Use https, or allow it (allow_insecure_http=True, --allow-insecure-http) if the network is your own."
         )
     return str(url).rstrip("/")
+
+
+def check_proxy(value: object) -> str | None:
+    """Return the URL of a proxy, or None for none; raise `ConfigurationError`, which shows no password."""
+    if value is not None and _address(value) is None:
+        raise ConfigurationError("proxy must be the address of an HTTP proxy, such as 'http://127.0.0.1:3128'.")
+    return None if value is None else str(value)
+
+
+def _address(value: object) -> URL | None:
+    """Return *value* as a URL, if it is one of http or https and names a host."""
+    try:
+        url = URL(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return url if url is not None and url.scheme in ("http", "https") and url.host else None
 
 
 def _is_loopback(host: str) -> bool:

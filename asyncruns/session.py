@@ -13,7 +13,7 @@ import aiohttp
 from asyncruns._credentials import Credentials, TokenProvider
 from asyncruns._messages import Messages
 from asyncruns._pacing import RetryPolicy
-from asyncruns._protocol import check_base_url, check_seconds
+from asyncruns._protocol import check_base_url, check_proxy, check_seconds
 from asyncruns._rate_limit import RateLimit
 from asyncruns._runs import Runs
 from asyncruns._steps import Steps
@@ -136,7 +136,7 @@ class Session:
             max_connections=_setting(_check_positive, "max_connections", max_connections),
             max_response_bytes=_setting(_check_positive, "max_response_bytes", max_response_bytes),
             ssl_context=ssl_context,
-            proxy=proxy,
+            proxy=check_proxy(proxy),
             trace_configs=tuple(trace_configs),
             http=http,
         )

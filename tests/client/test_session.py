@@ -193,6 +193,15 @@ class TestSettings:
         with pytest.raises(ConfigurationError, match="OpenAI-Organization must be printable ASCII"):
             Session(KEY, BASE, organization="a\nb")
 
+    @pytest.mark.parametrize(
+        "proxy", ["notaurl", "", "127.0.0.1:3128", "socks5://u:CANARY@x", "http://", "http://[", 5]
+    )
+    def test_a_proxy_that_is_none(self, proxy):
+        """It is told here and not by the first call, as if that could have been carried out; no password is shown."""
+        with pytest.raises(ConfigurationError, match="proxy must be the address") as caught:
+            Session(KEY, BASE, proxy=proxy)
+        assert "CANARY" not in str(caught.value)
+
     @pytest.mark.parametrize("query", [5, "abc", ["a"], {"a": "\ud800"}])
     def test_a_query_that_is_none(self, query):
         """A mapping of strings."""
