@@ -16,7 +16,7 @@ def check_params(params: Mapping[str, Any], kind: Any) -> None:
     """Hold keywords against the TypedDict *kind*, and what they give against the API's limits.
 
     Raises:
-        TypeError: A keyword is unknown, or a required one is missing.
+        TypeError: A keyword is unknown, or a required one is missing, or a tool is a function and not described.
         ValueError: There are more than 20 tools, or metadata beyond 16 pairs, keys of 64 or values of 512 characters.
     """
     unknown = params.keys() - kind.__annotations__.keys()
@@ -25,7 +25,10 @@ def check_params(params: Mapping[str, Any], kind: Any) -> None:
     missing = kind.__required_keys__ - params.keys()
     if missing:
         raise TypeError(f"missing keyword {min(missing)!r}")
-    if len(params.get("tools") or ()) > _MAX_TOOLS:
+    tools = params.get("tools") or ()
+    if callable(tools) or hasattr(tools, "tools") or any(map(callable, tools)):
+        raise TypeError("tools takes descriptions of functions: write tools=Toolbox([...]).tools.")
+    if len(tools) > _MAX_TOOLS:
         raise ValueError(f"tools holds more than {_MAX_TOOLS} tools.")
     _check_metadata(params.get("metadata"))
 

@@ -278,6 +278,8 @@ class Runs(Resource):
             poll_interval: As for `wait`.
             cancel_on_timeout: As for `wait`.
         """
+        if isinstance(runs, Run):
+            raise TypeError("wait_all takes several runs: write wait_all([run]), or wait for the one.")
         ids = [_ids(run) for run in runs]
         options: dict[str, Any] = {"poll_interval": poll_interval, "cancel_on_timeout": cancel_on_timeout}
 

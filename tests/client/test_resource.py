@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from asyncruns import CodeInterpreterTool, InvalidIdError
+from asyncruns import CodeInterpreterTool, InvalidIdError, Toolbox
 from asyncruns._pager import AsyncCursorPager
 
 NO_IDS = [
@@ -209,6 +209,27 @@ async def test_too_many_tools(session, emulator):
         with pytest.raises(ValueError, match="more than 20 tools"):
             await call
     assert emulator.requests == []
+
+
+async def test_functions_are_no_tools(session, emulator):
+    """Neither alone, nor in a list or a toolbox; the message says what to write."""
+
+    def weather(place: str) -> str:
+        """Tell the weather."""
+        return place
+
+    for tools in (weather, [weather], Toolbox([weather])):
+        with pytest.raises(TypeError, match=r"write tools=Toolbox\(\[\.\.\.\]\)\.tools"):
+            await session.runs.create("thread_1", assistant_id="a", tools=tools)
+    assert emulator.requests == []
+
+
+async def test_one_run_is_not_several(session, emulator):
+    """The message says what to write."""
+    thread = await session.threads.create()
+    run = await session.runs.create(thread.id, assistant_id="a")
+    with pytest.raises(TypeError, match=r"write wait_all\(\[run\]\)"):
+        await anext(session.runs.wait_all(run, timeout=1))
 
 
 async def test_tool_outputs_are_checked_one_by_one(session, emulator):
