@@ -146,7 +146,7 @@ def is_ambiguous(error: AsyncRunsError) -> bool:
     """
     if isinstance(error, StatusError):
         began, _ = judge_status(error.status, error.code, {})
-        return began
+        return began or error.status < 200  # It takes the request up, and then speaks another protocol.
     if isinstance(error, DeadlineExceeded):
         return error.attempts > 0
     is_of_no_use = isinstance(error, ProtocolError) and not isinstance(error, UnexpectedRedirectError)

@@ -71,6 +71,7 @@ LOSSES: dict[str, Callable[[], Action]] = {
     "row_41_no_status": lambda: answer({"id": "run_1", "thread_id": THREAD}),
     "row_43_wrong_type": lambda: answer(run(tools="none")),
     "row_44_another_thread": lambda: answer(run(thread_id="thread_other")),
+    "101": lambda: say(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "hang"),
     "row_65_no_http": lambda: say(b"HTTP/1.1 20 OK\r\n\r\n", "hang"),
 }
 
