@@ -268,6 +268,12 @@ def test_names():
     assert Toolbox([]).tools == ()
 
 
+def test_a_function_alone():
+    """The message says what to write."""
+    with pytest.raises(ConfigurationError, match=r"write Toolbox\(\[\.\.\.\]\)"):
+        Toolbox(plain)
+
+
 @pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": -1}, {"max_concurrency": 0}])
 def test_limits_that_are_none(options):
     """A toolbox in which nothing could ever run is refused."""
