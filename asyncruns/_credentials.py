@@ -14,7 +14,7 @@ _REMEMBERED_TOKENS = 4
 
 @runtime_checkable
 class AccessToken(Protocol):
-    """A token that knows its end, such as azure-identity's.
+    """A token that knows its end, such as azure-identity's: any object with these attributes, for it is a protocol.
 
     Attributes:
         token: The bearer token.

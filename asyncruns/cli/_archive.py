@@ -220,7 +220,11 @@ def convert(path: str, out: str, table: str, *, as_json: bool) -> None:
 
     with archive.Archive.open(path) as opened:
         count = archive.convert(opened, out, table=table)  # type: ignore[arg-type]  # checked there
-    _say({"event": "converted", "rows": count, "out": out}, f"{count:,} rows written to {out}.", as_json=as_json)
+        unfinished = sum(record.state != "done" for record in opened.records())
+    told = f"{_counted(count, 'row')} written to {out}."
+    if unfinished:
+        told += f" The archive is not whole: {_counted(unfinished, 'thread')} did not come to the end."
+    _say({"event": "converted", "rows": count, "out": out, "threads_unfinished": unfinished}, told, as_json=as_json)
 
 
 def report(path: str, out: str, runs: Sequence[str], *, as_json: bool) -> None:

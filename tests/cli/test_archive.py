@@ -50,6 +50,17 @@ async def test_from_the_server_to_a_page(cli: RunCommand, emulator: Emulator, id
     assert json.loads(outcome.out)["bytes"] == (tmp_path / "runs.html").stat().st_size
 
 
+async def test_conversion_of_a_part_says_so(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
+    """What is written of an archive that is not whole is told as a part."""
+    archive, out = str(tmp_path / "runs.db"), str(tmp_path / "runs.jsonl")
+    threads = ("--threads", emulator.fill(threads=1, runs_per_thread=5)[0], "--threads", "thread_gone")
+    assert (await cli("export", archive, *threads, on=emulator)).code != 0
+    outcome = await cli("convert", archive, out)
+    assert (outcome.code, outcome.out.startswith("5 rows written")) == (0, True)
+    assert "The archive is not whole: 1 thread did not come to the end." in outcome.out
+    assert json.loads((await cli("convert", archive, out, "--json")).out)["threads_unfinished"] == 1
+
+
 async def test_threads_may_be_ids_or_the_servers_own(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
     """Ids stand behind --threads, which may be said again; without it the server lists its threads."""
     threads = emulator.fill(threads=3, runs_per_thread=1)
