@@ -1,6 +1,6 @@
 """The writing side of an archive: pages with the walk's new state, in transactions. It blocks; see `_writer`."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -11,42 +11,30 @@ import msgspec
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked
 from asyncruns.archive import _file, _moments
 from asyncruns.archive._checkpoints import Checkpoints
-from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._lock import Lock
+from asyncruns.archive._lookups import Lookups
 from asyncruns.archive._records import (
-    FROM_NEWEST,
     WALKS,
     Asked,
     KnownThread,
     PageWrite,
-    ThreadState,
     ThreadWrite,
     VerifiedWrite,
-    Walk,
     Write,
-    check_item,
     check_thread,
-    read_asked,
     read_walk,
 )
 from asyncruns.archive._rows import put_items, put_walks
 from asyncruns.archive._schema import (
     ADDITIONS,
     INDEX_OF_IDS,
-    ITEM_COLUMNS,
-    OWNERS,
     PAGE_SIZE,
     SCHEMA,
-    Kind,
     checksum,
-    column,
-    digest,
 )
 
-_OF_OWNER: dict[Kind, str] = {kind: " AND ".join(f"{name} = :{name}" for name in OWNERS[kind]) for kind in OWNERS}
 
-
-class Store:
+class Store(Lookups):
     """An archive open for filling, held by this process alone.
 
     Args:
@@ -179,26 +167,6 @@ class Store:
         while done := self._db.execute(some).fetchall():
             put_walks(self._db, [attrs.evolve(read_walk(self.path, row), state="open") for row in done])
 
-    def asked(self) -> Asked:
-        """Return what exports were ever asked to bring."""
-        with _file.told(self.path):
-            return self._asked()
-
-    def _asked(self) -> Asked:
-        return read_asked(self.path, *self._db.execute("SELECT asked, checksum FROM archive").fetchone())
-
-    def standing(self, thread_id: str) -> tuple[ThreadState, str | None]:
-        """Return the state of a thread by its listings and those of its runs, and why one failed."""
-        with _file.told(self.path):
-            rows = self._db.execute(
-                f"{WALKS} WHERE thread_id = ? AND \"order\" = 'asc' AND state IN ('failed', 'walking') ORDER BY state"
-                " LIMIT 1",
-                (thread_id,),
-            ).fetchall()
-        for walk in (read_walk(self.path, row) for row in rows):
-            return ("failed", walk.reason) if walk.state == "failed" else ("listed", None)
-        return "done", None
-
     def next_threads(self, after: int, limit: int) -> tuple[int, list[KnownThread]]:
         """Return the staged threads behind number *after*, *limit* at most, and the number of the last."""
         with _file.told(self.path):
@@ -209,138 +177,6 @@ class Store:
             ).fetchall()
             known = [self._known_thread(*row[1:]) for row in rows]
         return (rows[-1][0] if rows else after), known
-
-    def walk(self, thread_id: str, kind: Kind, run_id: str = "") -> Walk | None:
-        """Return where a walk stands; None if it never began."""
-        with _file.told(self.path):
-            found = self._db.execute(
-                f"{WALKS} WHERE thread_id = ? AND kind = ? AND run_id = ? AND \"order\" = 'asc'",
-                (thread_id, kind, run_id),
-            ).fetchone()
-        return None if found is None else read_walk(self.path, found)
-
-    def runs_without_steps(
-        self, walk: Walk, newest: Walk | None, after: str, limit: int
-    ) -> tuple[str | None, list[tuple[str, str | None]]]:
-        """Return id and status of runs that *walk*, or the one from the newest end, brought without all their steps.
-
-        Not those that had not ended, with the steps that they had: they are listed again, unless they were deleted.
-
-        Args:
-            walk: Where the walk of the runs is to go on; what is behind that comes again.
-            newest: Where the walk from the newest end stands.
-            after: Only runs with greater ids.
-            limit: How many are looked at.
-
-        Returns:
-            The id to go on behind, None at the end, and the runs.
-        """
-        columns = ", ".join(f"runs.{name}" for name in ITEM_COLUMNS["runs"])
-        behind, edge = self._position(walk), 2 * FROM_NEWEST if newest is None else newest.position
-        last, found = None, []
-        with _file.told(self.path):
-            rows = self._db.execute(
-                f"SELECT {columns}, {column('runs', 'status')}, state FROM runs LEFT JOIN walks"  # noqa: S608  # words of our own
-                " ON walks.thread_id = runs.thread_id AND walks.kind = 'steps' AND walks.run_id = runs.id"
-                " WHERE runs.thread_id = ? AND runs.id > ? AND state IS NOT 'done' ORDER BY runs.id LIMIT ?",
-                (walk.thread_id, after, limit),
-            )
-            for *item, raw_status, state in rows:
-                check_item(self.path, "runs", item)
-                last = item[2].decode()
-                status = raw_status.decode() if isinstance(raw_status, bytes) else None
-                if not behind < item[-1] <= edge and (state != b"open" or is_terminal(status)):
-                    found.append((last, status))
-        return last, found
-
-    def at_cursor(self, walk: Walk) -> list[bytes]:
-        """Return the item at the cursor of *walk*, if it is there."""
-        return [row[1] for row in self._row_at_cursor(walk)]
-
-    def _position(self, walk: Walk) -> int:
-        """Return the position of the item at the cursor of *walk*; -1 where there is none."""
-        return max([row[-1] for row in self._row_at_cursor(walk)], default=-1)
-
-    def _row_at_cursor(self, walk: Walk) -> list[Any]:
-        with _file.told(self.path):
-            rows = self._db.execute(
-                f"SELECT {', '.join(ITEM_COLUMNS[walk.kind])} FROM {walk.kind}"  # noqa: S608  # words of our own
-                f" WHERE {_OF_OWNER[walk.kind]} AND id = :cursor",
-                {"thread_id": walk.thread_id, "run_id": walk.run_id, "cursor": walk.cursor},
-            ).fetchall()
-        for row in rows:
-            check_item(self.path, walk.kind, row)
-        return rows
-
-    def runs_with_steps(self, thread_id: str, among: Sequence[str]) -> set[str]:
-        """Return those runs of *among* whose steps are all there and can no longer change."""
-        with _file.told(self.path):
-            rows = self._db.execute(
-                "SELECT run_id FROM walks WHERE thread_id = ? AND kind = 'steps' AND state = 'done'"  # noqa: S608
-                f" AND run_id IN ({', '.join('?' * len(among))})",
-                (thread_id, *among),
-            ).fetchall()
-        return {id.decode() for (id,) in rows}
-
-    def ids_before(self, walk: Walk, limit: int) -> list[str]:
-        """Return the ids of the items archived before the cursor of *walk*, nearest first."""
-        listing = f"FROM {walk.kind} WHERE {_OF_OWNER[walk.kind]}"
-        values = {"thread_id": walk.thread_id, "run_id": walk.run_id, "cursor": walk.cursor, "limit": limit}
-        with _file.told(self.path):
-            rows = self._db.execute(
-                f"SELECT id {listing} AND position < (SELECT position {listing} AND id = :cursor)"
-                " ORDER BY position DESC LIMIT :limit",
-                values,
-            ).fetchall()
-        return [id.decode() for (id,) in rows]
-
-    def of_other_end(self, walk: Walk, ids: Collection[str]) -> set[str]:
-        """Return those of *ids* that the walk from the other end of the listing brought."""
-        side = ">" if walk.order == "asc" else "<"
-        with _file.told(self.path):
-            rows = self._db.execute(
-                f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position {side} ?"  # noqa: S608  # our own words
-                f" AND id IN ({', '.join('?' * len(ids))})",
-                (walk.thread_id, FROM_NEWEST // 2, *ids),
-            ).fetchall()
-        return {id.decode() for (id,) in rows}
-
-    def newest_of_block(self, walk: Walk) -> str | None:
-        """Return the id of the item at which the walk from the newest end began; None: the other came to it, too."""
-        with _file.told(self.path):
-            found = self._db.execute(
-                f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position = ?",  # noqa: S608  # our own words
-                (walk.thread_id, FROM_NEWEST),
-            ).fetchone()
-        return None if found is None else found[0].decode()
-
-    def thread_digests(self) -> dict[str, int | None]:
-        """Return all threads, in the order of the list that was given, with the digest of each that was itself brought.
-
-        Raises:
-            ArchiveCorrupt: A row does not match its checksum.
-        """
-        found: dict[str, int | None] = {}
-        with _file.told(self.path):
-            query = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
-            for row in self._db.execute(query):
-                check_thread(self.path, *row)
-                found[row[0].decode()] = None if row[-1] is None else digest(row[-1])
-        return found
-
-    def digests(self, kind: Kind, thread_id: str, run_id: str = "") -> dict[str, int]:
-        """Return the digest of each run of a thread, or of each step of a run, by id.
-
-        Raises:
-            ArchiveCorrupt: A row does not match its checksum.
-        """
-        query = f"SELECT {', '.join(ITEM_COLUMNS[kind])} FROM {kind} WHERE {_OF_OWNER[kind]}"  # noqa: S608
-        found: dict[str, int] = {}
-        with _file.told(self.path):
-            for row in self._db.execute(query, {"thread_id": thread_id, "run_id": run_id}):
-                check_item(self.path, kind, row)
-                found[row[2].decode()] = digest(row[1])
-        return found
 
     def index_runs(self) -> None:
         """Make a quick way to a run, and so to its steps, by its id alone, unless there is one."""

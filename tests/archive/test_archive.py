@@ -14,8 +14,8 @@ import pytest
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked, Run, RunStep
 from asyncruns.archive import Archive, Options, _lock, _moments, write_report
-from asyncruns.archive._records import ThreadWrite
-from asyncruns.archive._store import PageWrite, Store, Walk
+from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
+from asyncruns.archive._store import Store
 
 from .conftest import Filled
 
