@@ -293,7 +293,7 @@ async def test_row_58_events_after_the_end(bench: Bench, piece: bytes, seconds: 
             await exchange.send(piece)
 
     async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.1) as stream:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert (await stream.final_run()).status == "completed"
 
 
@@ -308,10 +308,10 @@ async def test_row_57_slow_consumer_of_the_end(bench: Bench) -> None:
             await exchange.send(part)
 
     names: list[str] = []
-    async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.1) as stream:
+    async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.6) as stream:
         async for each in stream:
             names.append(each.name)
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.25)
     assert names[2:] == ["thread.run.completed", "late", "later", "done"]
 
 
@@ -368,7 +368,7 @@ async def test_row_58_packed_pings(bench: Bench) -> None:
     async with bench.serve(say(packed(BEGUN + b": ping\n\n" * 2**22))) as (_, session):
         started = loop.time()
         failed = await bench.fails(StreamInterrupted, read_into([], opened(session, idle_timeout=0.15)))
-        assert loop.time() - started <= 0.6
+        assert loop.time() - started < 2
     assert (failed.reason, failed.last_event) == ("idle", NAMES[-1])
 
 
