@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -51,7 +52,8 @@ class Archive:
     """An archive open for reading, also while an export fills it; make one with `open`, best in a `with` block.
 
     Every row is held against its checksum as it is read. Reading goes on where damage allows it and raises
-    `ArchiveCorrupt` where it does not.
+    `ArchiveCorrupt` where it does not. What a server sent in another shape than the published one raises `SchemaError`
+    where it is to become an object; the same iterator then gives the next.
     """
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
@@ -86,7 +88,7 @@ class Archive:
 
     def runs(self, thread_id: str | None = None) -> Iterator[Run]:
         """Yield the runs: of a thread in the server's order, or all of them as they came."""
-        return self._objects("runs", Run, _OF_THREAD, thread_id)
+        return _objects(Run, self._blobs("runs", _OF_THREAD, thread_id))
 
     def steps(self, run_id: str | None = None, *, thread_id: str | None = None) -> Iterator[RunStep]:
         """Yield the steps: of a run in the server's order, or all of them as they came.
@@ -96,16 +98,16 @@ class Archive:
             thread_id: The run's thread, for servers that have runs of the same id in several. None: any.
         """
         if run_id is None:
-            return self._objects("steps", RunStep, _OF_THREAD, thread_id)
-        return (decode(blob, RunStep) for blob in self.raw_steps(run_id, thread_id=thread_id))
+            return _objects(RunStep, self._blobs("steps", _OF_THREAD, thread_id))
+        return _objects(RunStep, self.raw_steps(run_id, thread_id=thread_id))
 
     def messages(self, thread_id: str | None = None) -> Iterator[Message]:
         """Yield the messages: of a thread in the server's order, or all of them as they came."""
-        return self._objects("messages", Message, _OF_THREAD, thread_id)
+        return _objects(Message, self._blobs("messages", _OF_THREAD, thread_id))
 
     def threads(self) -> Iterator[Thread]:
         """Yield the threads that were brought themselves."""
-        return (decode(json, Thread) for json in self.raw("threads"))
+        return _objects(Thread, self.raw("threads"))
 
     def raw(self, table: Table, *, thread_id: str | None = None) -> Iterator[bytes]:
         """Yield the JSON of every item of a table exactly as sent, of a thread in the server's order or of all."""
@@ -160,9 +162,6 @@ class Archive:
             found: int | None = self._db.execute("SELECT verified_at FROM archive").fetchone()[0]
         return found
 
-    def _objects(self, table: Kind, model: type[T], which: str, owner: str | None) -> Iterator[T]:
-        return (decode(blob, model) for blob in self._blobs(table, which, owner))
-
     def _blobs(self, table: Kind, which: str, *owners: str | None) -> Iterator[bytes]:
         """Yield all of a table as it came, or what *which* says of *owners* in the server's order."""
         if None in owners:
@@ -207,6 +206,10 @@ class Archive:
         with _file.told(self.path):
             for row in self._db.execute(query, values):  # noqa: UP028  # `yield from` would close the cursor too late
                 yield row
+
+
+def _objects(model: type[T], blobs: Iterator[bytes]) -> Iterator[T]:
+    return map(partial(decode, model=model), blobs)  # A generator would end with the first error.
 
 
 def _check_table(table: Table) -> None:

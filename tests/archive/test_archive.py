@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked, Run, RunStep
+from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked, Run, RunStep, SchemaError
 from asyncruns.archive import Archive, Options, _lock, _moments, write_report
 from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._store import Store
@@ -36,6 +36,22 @@ async def test_objects_are_what_the_session_gives(small: Filled, path: Path) -> 
         assert list(archive.messages()) == []
         assert archive.count("threads") == 2
         assert archive.verified_at is None
+
+
+def test_object_of_another_shape_does_not_end_the_rest(path: Path) -> None:
+    """What is no run raises where it stands; whoever goes on asking gets the others."""
+    blobs = [b'{"id": "run_%d", "thread_id": "thread_1", "status": "completed"}' % number for number in (1, 2, 3)]
+    blobs[1] = b'{"id": "run_2", "thread_id": 7}'
+    with Store(path) as store:
+        items = [(f"run_{number}", blob) for number, blob in enumerate(blobs, 1)]
+        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=3), items=items)])
+    with Archive.open(path) as archive:
+        assert list(archive.raw("runs")) == blobs
+        runs = archive.runs()
+        assert next(runs).id == "run_1"
+        with pytest.raises(SchemaError):
+            next(runs)
+        assert [run.id for run in runs] == ["run_3"]
 
 
 def test_one_string_is_not_several(path: Path, tmp_path: Path) -> None:
