@@ -9,6 +9,8 @@ from asyncruns.errors import ConfigurationError
 
 _UNTOLD_WAIT = 1.0
 _LONGEST_WAIT = 900.0
+_LATE = 0.1
+"""Seconds by which turns that a busy loop took late may be made up for."""
 _FIRST_GAP, _LONGEST_GAP = 0.05, 5.0
 _WIDER, _NARROWER = 2.0, 0.98
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -43,8 +45,7 @@ class RateLimit:
         self._gap = self._smallest_gap
         self._told_gap = 0.0
         self._next = 0.0
-        self._line = asyncio.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lines: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
         self.refusals = 0
         self.closed_until = 0.0
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -58,17 +59,27 @@ class RateLimit:
     async def turn(self) -> None:
         """Return when the next request may be sent."""
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # A lock belongs to one loop; a limit may outlive it.
-            self._loop, self._line = loop, asyncio.Lock()
-        async with self._line:  # The first in the line alone takes the next turn: who leaves the line takes none along.
-            while True:
-                closed = self.closed_until
-                at = max(loop.time(), self._next)
-                if at > loop.time():
-                    await self.sleep(at - loop.time())
-                if self.closed_until == closed:
-                    break
-            self._next = at + max(self._gap, self._told_gap)
+        # The first in its loop's line alone takes the next turn: who leaves the line takes none along.
+        async with self._line_of(loop):
+            is_open = False
+            while not is_open:
+                closed, before = self.closed_until, self._next
+                at = self._next if loop.time() - self._next <= _LATE else loop.time()
+                taken = self._next = at + max(self._gap, self._told_gap)
+                try:
+                    if at > loop.time():
+                        await self.sleep(at - loop.time())
+                except BaseException:
+                    if self._next == taken:  # nobody's of another loop came behind
+                        self._next = before
+                    raise
+                is_open = self.closed_until == closed
+
+    def _line_of(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
+        if loop not in self._lines:
+            self._lines = {old: line for old, line in self._lines.items() if not old.is_closed()}
+            self._lines[loop] = asyncio.Lock()
+        return self._lines[loop]
 
     def note(self, status: int, headers: Mapping[str, str], now: float) -> None:
         """Take in what an answer says; *now* is in Unix seconds."""

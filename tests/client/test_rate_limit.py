@@ -1,6 +1,7 @@
 """Requests take turns, and everybody waits when the server says so."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -295,3 +296,54 @@ async def test_session_takes_turns_and_listens(server, open_session) -> None:  #
     assert 2.9 < naps[0] <= 3.0
     await session.runs.retrieve("thread_1", "run_1")
     assert len(server.requests) == 3
+
+
+async def test_cancelled_caller_takes_no_wait_of_everybody_back(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Who leaves the head of the line after a 429 came gives his turn back, and not the time that all are to wait."""
+    limit = RateLimit(60)
+    clock = clocked(limit)
+    await limit.turn()
+
+    async def nap(_: float) -> None:
+        limit.note(429, {"retry-after": "10"}, 0.0)
+        raise asyncio.CancelledError
+
+    limit.sleep = nap
+    with pytest.raises(asyncio.CancelledError):
+        await limit.turn()
+    limit.sleep = clock.sleep
+    await limit.turn()
+    assert clock.naps == [10.0]
+
+
+async def test_late_turns_are_made_up_for(clocked: Callable[[RateLimit], Clock]) -> None:
+    """A loop that wakes late keeps the pace all the same; one that slept for long does not catch up."""
+    limit = RateLimit(60)
+    clock = clocked(limit)
+    await limit.turn()
+    for late in (0.08, 30.0):
+        clock.now += 1.0 + late
+        await limit.turn()
+        await limit.turn()
+    assert clock.naps == [pytest.approx(0.92), 1.0]
+
+
+def test_loops_share_a_limit() -> None:
+    """Threads with loops of their own keep the pace together."""
+    limit, naps = RateLimit(60), list[float]()
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+        await asyncio.sleep(0.01)
+
+    async def several() -> None:
+        await asyncio.gather(*(limit.turn() for _ in range(3)))
+
+    limit.sleep = nap
+    others = [threading.Thread(target=asyncio.run, args=(several(),)) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert len(naps) == 5
+    assert max(naps) > 3
