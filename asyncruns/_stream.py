@@ -223,6 +223,8 @@ class RunStream:
         if self._chunks is None:
             raise ConfigurationError("The stream is not open: use it inside 'async with ... as stream:'.")
         rests, began = self._rests, asyncio.get_running_loop().time()
+        if not rests:
+            self._linger = min(_LINGER, self._idle_timeout)
         patience = self._linger if rests else self._idle_timeout
         if patience <= 0:
             return "idle"

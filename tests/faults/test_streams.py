@@ -356,6 +356,24 @@ async def test_row_59_packed_bomb(bench: Bench) -> None:
     assert peak.growth < 32 * 2**20
 
 
+async def test_row_57_run_that_rests_twice(bench: Bench) -> None:
+    """What a run's first rest took of a stream's patience is given back once it goes on."""
+    waiting, going = (
+        event(f"thread.run.{status}", run(status=status)) for status in ("requires_action", "in_progress")
+    )
+    parts = [(BEGUN + waiting, 0.6), (going, 0.05), (COMPLETED, 0.4), (DONE, 0.0)]
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(STREAM)
+        for part, seconds in parts:
+            await exchange.send(part)
+            await asyncio.sleep(seconds)
+
+    async with bench.serve(act) as (_, session), opened(session, idle_timeout=0.8) as stream:
+        names = [each.name async for each in stream]
+    assert names[-2:] == ["thread.run.completed", "done"]
+
+
 def packed(data: bytes) -> bytes:
     """Return a whole answer that streams *data* in gzip."""
     body = gzip.compress(data, 1)
