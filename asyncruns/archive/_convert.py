@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,7 +61,6 @@ def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
     with _file.told(target):
         with os.fdopen(_taken(new), "wb") as file:
             try:
-                os.ftruncate(file.fileno(), 0)  # One that was killed may have left it.
                 yield file
                 file.flush()
                 _moments.reached("after_rows")
@@ -78,17 +77,36 @@ def replaced(target: Path, *, unless: Path) -> Iterator[BinaryIO]:
 
 
 def _taken(new: Path) -> int:
-    """Open and lock the file at *new*, which is made if it is not there; raise `ArchiveLocked` if another has it."""
+    """Make and lock the file at *new*; raise `ArchiveLocked` if another writes one, and remove one that nobody does."""
     while True:
-        file = os.open(new, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
+            file = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            _remove_left(new)
+            continue
+        with suppress(OSError):  # Not every file system has locks.
             lock_file(file)
-        except OSError:
-            os.close(file)
-            raise ArchiveLocked(f"Another program writes {new}; wait for it, or give another name.") from None
         if is_still_there(file, new):
             return file
-        os.close(file)  # It got its name, or was removed, while we waited for the lock: make another.
+        os.close(file)  # It was taken for one that was left: make another.
+
+
+def _remove_left(new: Path) -> None:
+    """Remove a draft of one that was killed."""
+    try:
+        file = os.open(new, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return
+    try:
+        lock_file(file)
+        if is_still_there(file, new):
+            new.unlink()
+    except (BlockingIOError, PermissionError):
+        raise ArchiveLocked(f"Another program writes {new}; wait for it, or give another name.") from None
+    except OSError:
+        new.unlink(missing_ok=True)
+    finally:
+        os.close(file)
 
 
 def _let_go(file: BinaryIO) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import attrs
+import msgspec
 
 from asyncruns import (
     ArchiveError,
@@ -88,9 +89,12 @@ class Exporter:
         self._path = Path(path)
         self._options = options or Options()
         self._patience = Patience(self.progress)
+        wanted = {"steps": self._options.steps, "messages": self._options.messages}
+        self._left_out = [kind for kind, is_wanted in wanted.items() if not is_wanted]
         self._turns = Turns(self._options.concurrency, self._next_beginning)
         self._fresh: deque[KnownThread] = deque()
         self._last_fresh: int | None = 0
+        self._unnoted: Asked | None = None  # What steps are to include, until that is written down.
         self._writer: Writer
 
     async def run(self, thread_ids: ThreadIds | None = None) -> Progress:
@@ -129,15 +133,12 @@ class Exporter:
     async def _remember(self) -> None:
         """Write down what is asked for; how steps are asked for stays as it ever was."""
         options = self._options
-        asked = Asked(
-            steps=options.steps,
-            messages=options.messages,
-            threads=options.threads,
-            include=tuple(options.include),
-            probe=options.probe,
-        )
+        asked = Asked(steps=options.steps, messages=options.messages, threads=options.threads, probe=options.probe)
+        if options.steps:
+            asked = msgspec.structs.replace(asked, include=tuple(options.include))
         asked = await self._writer.call(partial(Store.ask, asked=asked))
         self._options = attrs.evolve(options, include=asked.include, probe=asked.probe)  # type: ignore[arg-type]
+        self._unnoted = asked
 
     async def _next_beginning(self) -> Job | None:
         """Take the next thread of those that are to be brought."""
@@ -184,7 +185,7 @@ class Exporter:
         if walk.state == "open":
             walk = attrs.evolve(walk, cursor=None, anchor=None)
         pager = partial(self._steps_pager, thread.id, run_id)
-        await self._walk(thread, self._walker(thread, walk, pager, _nothing_more, settles=is_terminal(status)))
+        await self._walk(thread, self._walker(thread, walk, pager, self._steps_came, settles=is_terminal(status)))
         self.progress.step_listings_done += 1
         await self._finish_job(thread)
 
@@ -273,6 +274,11 @@ class Exporter:
             wanted = [(id, status) for id, status in wanted if id not in done]
         await self._put_off(thread, wanted)
 
+    async def _steps_came(self, _: Sequence[Facts]) -> None:
+        asked, self._unnoted = self._unnoted, None
+        if asked is not None:
+            await self._writer.call(partial(Store.note_include, asked=asked))
+
     def _note_listed(self, thread: _Thread) -> None:
         self.progress.threads_listed += not thread.listed
         thread.listed = True
@@ -298,8 +304,9 @@ class Exporter:
             state = "failed"
         else:
             self.progress.threads_done += 1
-            if thread.known.walks and thread.known.state != "done":  # More may have been asked for then.
-                state, reason = await self._writer.call(partial(Store.standing, thread_id=thread.id))
+            if thread.known.walks and thread.known.state != "done" and self._left_out:
+                standing = partial(Store.standing, thread_id=thread.id, kinds=self._left_out)
+                state, reason = await self._writer.call(standing)
         if thread.stored or thread.known.state != state or state == "failed":
             self._writer.post(ThreadWrite(id=thread.id, state=state, reason=reason))
 

@@ -41,13 +41,13 @@ class Lookups:
     def _asked(self) -> Asked:
         return read_asked(self.path, *self._db.execute("SELECT asked, checksum FROM archive").fetchone())
 
-    def standing(self, thread_id: str) -> tuple[ThreadState, str | None]:
-        """Return the state of a thread by its listings and those of its runs, and why one failed."""
+    def standing(self, thread_id: str, kinds: Sequence[str]) -> tuple[ThreadState, str | None]:
+        """Return the state of a thread by its listings of these kinds and those of its runs, and why one failed."""
         with _file.told(self.path):
             rows = self._db.execute(
-                f"{WALKS} WHERE thread_id = ? AND \"order\" = 'asc' AND state IN ('failed', 'walking') ORDER BY state"
-                " LIMIT 1",
-                (thread_id,),
+                f"{WALKS} WHERE thread_id = ? AND \"order\" = 'asc' AND state IN ('failed', 'walking')"
+                f" AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY state LIMIT 1",
+                (thread_id, *kinds),
             ).fetchall()
         for walk in (read_walk(self.path, row) for row in rows):
             return ("failed", walk.reason) if walk.state == "failed" else ("listed", None)

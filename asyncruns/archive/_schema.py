@@ -8,7 +8,7 @@ import msgspec
 
 APPLICATION_ID = int.from_bytes(b"aRun", "big")
 """Stands in the file's header, so that an archive is told from other SQLite files."""
-VERSION = 1
+VERSION = 2
 PAGE_SIZE = 32768
 """Bytes of a database page; a run has about two thousand.
 

@@ -144,9 +144,10 @@ class Store(Lookups):
             return count
 
     def ask(self, asked: Asked) -> Asked:
-        """Write down what an export is asked to bring, and return all that ever was.
+        """Write down which kinds an export is asked to bring, and return all that ever was asked.
 
-        Steps that came when less was asked of them are to be brought again.
+        Where more is asked of steps than before, all are to be brought again. What they are to include is only written
+        down with `note_include`, once a server was seen to take it.
         """
         with _file.told(self.path):
             self._db.execute("BEGIN IMMEDIATE")
@@ -154,18 +155,29 @@ class Store(Lookups):
             asked = asked.added_to(before)
             if (asked.include, asked.probe) != (before.include, before.probe):
                 self._reopen_steps()
-            self._note_asked(asked)
+            self._note_asked(msgspec.structs.replace(asked, include=before.include))
             self._db.execute("COMMIT")
         return asked
+
+    def note_include(self, asked: Asked) -> None:
+        """Write down what steps are to include."""
+        with _file.told(self.path):
+            self._note_asked(asked)
 
     def _note_asked(self, asked: Asked) -> None:
         text = msgspec.json.encode(asked).decode()
         self._db.execute("UPDATE archive SET asked = ?, checksum = ?", (text, checksum(None, text)))
 
     def _reopen_steps(self) -> None:
-        some = f"{WALKS} WHERE kind = 'steps' AND state = 'done' LIMIT 1000"
-        while done := self._db.execute(some).fetchall():
-            put_walks(self._db, [attrs.evolve(read_walk(self.path, row), state="open") for row in done])
+        last = ("", "", "")
+        query = (
+            f"{WALKS} WHERE (thread_id, kind, run_id) > (?, ?, ?) AND kind = 'steps' AND state != 'open'"
+            " ORDER BY thread_id, kind, run_id LIMIT 1000"
+        )
+        while rows := self._db.execute(query, last).fetchall():
+            walks = [read_walk(self.path, row) for row in rows]
+            put_walks(self._db, [attrs.evolve(walk, state="open") for walk in walks])
+            last = (walks[-1].thread_id, walks[-1].kind, walks[-1].run_id)
 
     def next_threads(self, after: int, limit: int) -> tuple[int, list[KnownThread]]:
         """Return the staged threads behind number *after*, *limit* at most, and the number of the last."""

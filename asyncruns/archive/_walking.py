@@ -175,5 +175,6 @@ def _items(facts: Sequence[Facts], page: Page[bytes]) -> list[tuple[str, bytes]]
 
 
 def _comes_newest_first(facts: Sequence[Facts]) -> bool:
-    first, last = facts[0].created_at, facts[-1].created_at
-    return isinstance(first, int | float) and isinstance(last, int | float) and first > last
+    moments = [fact.created_at for fact in facts]
+    numbers = [moment for moment in moments if isinstance(moment, int | float)]
+    return len(numbers) == len(moments) and numbers[0] > numbers[-1] and numbers == sorted(numbers, reverse=True)

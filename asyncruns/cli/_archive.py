@@ -63,6 +63,8 @@ def _ids(words: Sequence[tuple[str, bool]]) -> Iterator[str]:
     for word, is_list in words:
         if is_list:
             # The interpreter would wait for its own stdin when it ends.
+            if word == "-" and sys.stdin is None:
+                raise asyncruns.ConfigurationError("There is no stdin to read a list of thread ids from.")
             file = sys.stdin.fileno() if word == "-" else word
             with open(file, encoding="utf-8", closefd=word != "-") as lines:
                 yield from _lines(lines, word)
@@ -202,7 +204,8 @@ def _deviations(findings: "archive.Findings") -> str:
     ids = ", ".join([*findings.missing, *findings.different, *findings.failures][:3])
     told = (
         f"{len(findings.missing):,} items are missing, {len(findings.different):,} are different, and "
-        f"{_counted(len(findings.failures), 'thread')} could not be verified: {ids}. Export again to bring what is new."
+        f"{_counted(len(findings.failures), 'thread')} could not be verified: {ids}. "
+        "Export again, asking for as much, to bring what is new."
     )
     if findings.failures:
         thread_id, reason = next(iter(findings.failures.items()))

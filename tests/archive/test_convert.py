@@ -233,3 +233,16 @@ def test_place_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
     with Archive.open(path) as archive, pytest.raises(ArchiveError, match="checksum"):
         convert(archive, tmp_path / "runs.jsonl")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs.db"]
+
+
+async def test_draft_that_is_anothers_is_not_written(small: Filled, path: Path, tmp_path: Path) -> None:
+    """What stands in the draft's place, and is another file by another name, is left as it is."""
+    await small.export(path)
+    precious, out = tmp_path / "precious", tmp_path / "runs.jsonl"
+    precious.write_bytes(b"precious")
+    precious.chmod(0o666)
+    os.link(precious, tmp_path / ".runs.jsonl.new")
+    with Archive.open(path) as archive:
+        assert convert(archive, out) == len(small.runs)
+    assert precious.read_bytes() == b"precious"
+    assert out.stat().st_mode & 0o777 == 0o600

@@ -686,3 +686,62 @@ async def test_listing_does_not_widen_a_list(small: Filled, path: Path) -> None:
     assert (await export(small.session, path)).threads == 4
     with pytest.raises(ArchiveError, match="another list"):
         await small.export(path)
+
+
+async def test_include_that_is_refused_does_not_stay(path: Path, open_session: Any) -> None:
+    """What a server does not take is asked for no more once the caller does not ask for it."""
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Any) -> web.StreamResponse:
+        if "include[]" in request.query:
+            return web.json_response({"error": {"message": "No such include."}}, status=400)
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async with Listings(middlewares=[refuse]) as server:
+        local = await open_session(Session("key", server.base_url))
+        for _ in range(2):
+            server.add_run("thread_1")
+        await export(local, path, ["thread_1"])
+        include: Any = ["step_details.tool_calls[*].file_search.results[*].content"]
+        assert (await export(local, path, ["thread_1"], include=include)).threads_failed == 1
+        assert (await export(local, path, ["thread_1"])).failures == {}
+        server.requests.clear()
+        await export(local, path, ["thread_1"])
+        assert len(server.requests) == 1
+
+
+async def test_include_reaches_steps_that_were_cut(path: Path, open_session: Any) -> None:
+    """A listing of steps that broke off before more was asked of steps is brought again whole."""
+    asked: list[Any] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.path.endswith("/steps"):
+            asked.append((request.query.get("include[]"), request.query.get("after")))
+            if len(asked) == 2:
+                return web.json_response({"error": {"message": "Not now."}}, status=403)
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async with Listings(middlewares=[note]) as server:
+        local = await open_session(Session("key", server.base_url))
+        server.add_run("thread_1", steps=7)
+        assert (await export(local, path, ["thread_1"])).threads_failed == 1
+        asked.clear()
+        asked += [None] * 2
+        include: Any = ["step_details.tool_calls[*].file_search.results[*].content"]
+        await export(local, path, ["thread_1"], include=include)
+        assert [after is None for _, after in asked[2:]] == [True, False, False]
+
+
+async def test_one_pair_out_of_order_costs_nothing(path: Path, open_session: Any) -> None:
+    """A clock that went back for a moment makes no listing one that comes newest first."""
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url))
+        for second in (1, 2, 3, 9, 10, 8, 11, 12, 13):
+            server.add_run("thread_1")["created_at"] = second
+        await export(local, path, ["thread_1"])
+        server.requests.clear()
+        assert (await export(local, path, ["thread_1"])).runs == 0
+        assert len(server.requests) == 1
