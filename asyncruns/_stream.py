@@ -76,7 +76,7 @@ class RunStream:
         self._subject = subject
         self._snapshots = Snapshots(subject)
         self._idle_timeout = idle_timeout
-        self._linger = min(_LINGER, idle_timeout)  # What is left of it.
+        self._lingered = 0.0  # Seconds waited since the run came to rest.
         self._on_interrupt = on_interrupt
         self._is_entered = False
         self._chunks: LiveBytes | None = None
@@ -224,8 +224,8 @@ class RunStream:
             raise ConfigurationError("The stream is not open: use it inside 'async with ... as stream:'.")
         rests, began = self._rests, asyncio.get_running_loop().time()
         if not rests:
-            self._linger = min(_LINGER, self._idle_timeout)
-        patience = self._linger if rests else self._idle_timeout
+            self._lingered = 0.0
+        patience = min(_LINGER, self._idle_timeout) - self._lingered if rests else self._idle_timeout
         if patience <= 0:
             return "idle"
         try:
@@ -240,7 +240,7 @@ class RunStream:
             return "lost"
         finally:
             if rests:
-                self._linger -= asyncio.get_running_loop().time() - began
+                self._lingered += asyncio.get_running_loop().time() - began
 
     def _interrupted(self, reason: str) -> StreamInterrupted:
         run_id = self._subject.run_id

@@ -13,7 +13,7 @@ from asyncruns import Message, Run, RunStep, Thread
 from asyncruns._codec import decode
 from asyncruns.archive import _file
 from asyncruns.archive._options import check_several
-from asyncruns.archive._records import WALKS, ThreadState, Walk, check_item, check_thread, read_walk
+from asyncruns.archive._records import THREADS, WALKS, ThreadState, Walk, check_item, check_thread, read_walk
 from asyncruns.archive._schema import ITEM_COLUMNS, Kind, Table, column
 
 T = TypeVar("T")
@@ -195,8 +195,7 @@ class Archive:
                 yield row[:-1]
 
     def _threads(self) -> Iterator[tuple[ThreadRecord, bytes | None]]:
-        query = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
-        for id, state, reason, verified, given, json in self._rows(query, ()):
+        for id, state, reason, verified, given, json in self._rows(THREADS, ()):
             check_thread(self.path, id, state, reason, verified, given, json)
             told = (None if value is None else value.decode() for value in (reason, verified))
             reason, verified = told

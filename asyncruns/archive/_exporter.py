@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import attrs
-import msgspec
 
 from asyncruns import (
     ArchiveError,
@@ -17,11 +16,10 @@ from asyncruns import (
     AsyncRunsError,
     AuthenticationError,
     Session,
-    StepListParams,
 )
 from asyncruns.archive._facts import Facts, facts_of, is_terminal
 from asyncruns.archive._meeting import Meeting
-from asyncruns.archive._options import Options, OptionWords
+from asyncruns.archive._options import Options, OptionWords, check_several
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import (
@@ -113,8 +111,7 @@ class Exporter:
             AsyncRunsError: The server cannot be asked at all: no connection, a wrong key, no quota left.
             TypeError: The threads are not strings, or are one string.
         """
-        if isinstance(thread_ids, str | bytes):
-            raise TypeError("thread_ids must be several ids, not one string.")
+        check_several("thread_ids", thread_ids)
         async with Writer(self._path) as self._writer:
             self.progress.threads = await stage(
                 self._writer, self._session, thread_ids, allow_change=self._options.allow_change
@@ -133,11 +130,15 @@ class Exporter:
     async def _remember(self) -> None:
         """Write down what is asked for; how steps are asked for stays as it ever was."""
         options = self._options
-        asked = Asked(steps=options.steps, messages=options.messages, threads=options.threads, probe=options.probe)
-        if options.steps:
-            asked = msgspec.structs.replace(asked, include=tuple(options.include))
+        asked = Asked(
+            steps=options.steps,
+            messages=options.messages,
+            threads=options.threads,
+            include=tuple(options.include) if options.steps else (),
+            probe=options.probe,
+        )
         asked = await self._writer.call(partial(Store.ask, asked=asked))
-        self._options = attrs.evolve(options, include=asked.include, probe=asked.probe)  # type: ignore[arg-type]
+        self._options = attrs.evolve(options, include=asked.include, probe=asked.probe)
         self._unnoted = asked
 
     async def _next_beginning(self) -> Job | None:
@@ -321,10 +322,15 @@ class Exporter:
     def _steps_pager(
         self, thread_id: str, run_id: str, order: Order, after: str | None, most: int | None
     ) -> AsyncCursorPager[Any]:
-        params: StepListParams = {"order": order, "limit": _limit(most), "after": after, "max_items": most}
-        if self._options.include:
-            params["include"] = self._options.include
-        return self._session.steps.list(thread_id, run_id, **params)
+        return self._session.steps.list(
+            thread_id,
+            run_id,
+            order=order,
+            limit=_limit(most),
+            after=after,
+            max_items=most,
+            include=self._options.include,
+        )
 
 
 async def export(

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
@@ -31,7 +32,7 @@ class _Unread(msgspec.Struct, gc=False):
 
 
 _read_facts = msgspec.json.Decoder(Facts).decode
-_read_id = msgspec.json.Decoder(_Unread).decode
+_read_little = msgspec.json.Decoder(_Unread).decode
 
 
 def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
@@ -45,7 +46,7 @@ def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
         try:
             return list(map(_read_facts, blobs))
         except msgspec.DecodeError:
-            return [_readable(_read_id(blob)) for blob in blobs]
+            return [_readable(_read_little(blob)) for blob in blobs]
     except RecursionError:
         raise DecodeError("An item of the listing is nested too deep to be read.") from None
     except msgspec.DecodeError as error:
@@ -93,3 +94,15 @@ def settled(facts: Sequence[Facts], walk: Walk) -> int:
         if not (is_terminal(fact.status) if walk.kind == "runs" else fact.status != "in_progress"):
             return number
     return len(facts)
+
+
+def is_number(moment: object) -> TypeGuard[int | float]:
+    """Whether a moment that a server tells can be compared."""
+    return isinstance(moment, int | float)
+
+
+def newest_first(moments: Sequence[object]) -> bool:
+    """Whether the moments, one at least, are numbers and none comes before a later one."""
+    return is_number(moments[0]) and all(
+        is_number(before) and is_number(behind) and before >= behind for before, behind in pairwise(moments)
+    )

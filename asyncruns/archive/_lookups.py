@@ -9,6 +9,7 @@ from asyncruns.archive import _file
 from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._records import (
     FROM_NEWEST,
+    THREADS,
     WALKS,
     Asked,
     ThreadState,
@@ -165,8 +166,7 @@ class Lookups:
         """
         found: dict[str, int | None] = {}
         with _file.told(self.path):
-            query = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
-            for row in self._db.execute(query):
+            for row in self._db.execute(THREADS):
                 check_thread(self.path, *row)
                 found[row[0].decode()] = None if row[-1] is None else digest(row[-1])
         return found

@@ -10,11 +10,10 @@ goes through to the end as if it were alone.
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import TypeGuard
 
 import attrs
 
-from asyncruns.archive._facts import Facts, settled
+from asyncruns.archive._facts import Facts, is_number, newest_first, settled
 from asyncruns.archive._records import FROM_NEWEST, Order, Walk, WalkState
 from asyncruns.archive._store import Store
 from asyncruns.archive._writer import Writer
@@ -69,7 +68,7 @@ class Meeting:
         return self.is_sound and not self.is_over and any(map(self._is_younger, moments))
 
     def _is_younger(self, moment: object) -> bool:
-        return _is_number(moment) and _is_number(self.oldest_moment) and moment > self.oldest_moment
+        return is_number(moment) and is_number(self.oldest_moment) and moment > self.oldest_moment
 
     async def behind(self, walk: Walk) -> Walk:
         """Return where the walk from the oldest end, now at *walk*, goes on: behind the newest item of the block."""
@@ -101,10 +100,5 @@ class Meeting:
         moments = [fact.created_at for fact in facts]
         if self.oldest_moment is not None:
             moments.insert(0, self.oldest_moment)
-        numbers = [moment for moment in moments if _is_number(moment)]
         self.oldest_moment = moments[-1]
-        return len(numbers) == len(moments) and numbers == sorted(numbers, reverse=True)
-
-
-def _is_number(moment: object) -> TypeGuard[int | float]:
-    return isinstance(moment, int | float)
+        return newest_first(moments)

@@ -55,6 +55,9 @@ WALK_COLUMNS = tuple(field.name for field in attrs.fields(Walk))
 WALKS = "SELECT " + ", ".join(f'"{name}"' for name in (*WALK_COLUMNS, "checksum")) + " FROM walks"  # noqa: S608  # names of our own
 """The query that gives rows for `read_walk`."""
 
+THREADS = "SELECT id, state, reason, verified, checksum, json FROM threads ORDER BY rowid"
+"""The query that gives rows for `check_thread`, in the order of the list that was given."""
+
 
 @attrs.frozen(kw_only=True)
 class PageWrite:
@@ -105,13 +108,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What exports were ever asked to bring into an archive: kinds of items, and how the steps are asked for.
 
     Attributes:
+        include: Strings; which ones a server takes shows when it is asked.
         listed: All threads that the server lists.
     """
 
     steps: bool = False
     messages: bool = False
     threads: bool = False
-    include: tuple[str, ...] = ()
+    include: tuple[Any, ...] = ()
     probe: bool = False
     listed: bool = False
 

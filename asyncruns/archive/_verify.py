@@ -134,9 +134,7 @@ class _Verifier:
         shown, gone = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs, found)
         if self._asked.steps:
             for run_id in shown:
-                steps = partial(self._session.steps.list, thread_id, run_id)
-                if self._asked.include:
-                    steps = partial(steps, include=self._asked.include)
+                steps = partial(self._session.steps.list, thread_id, run_id, include=self._asked.include)
                 await self._listing(self._digests_of_steps(thread_id, run_id), steps, found)
             for run_id in gone:
                 found.gone += len(await self._writer.call(self._digests_of_steps(thread_id, run_id)))

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
-from asyncruns.archive._facts import Facts, facts_of, settled
+from asyncruns.archive._facts import Facts, facts_of, newest_first, settled
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._records import Order, PageWrite, Walk, WalkState, Write
 from asyncruns.archive._writer import Writer
@@ -176,5 +176,4 @@ def _items(facts: Sequence[Facts], page: Page[bytes]) -> list[tuple[str, bytes]]
 
 def _comes_newest_first(facts: Sequence[Facts]) -> bool:
     moments = [fact.created_at for fact in facts]
-    numbers = [moment for moment in moments if isinstance(moment, int | float)]
-    return len(numbers) == len(moments) and numbers[0] > numbers[-1] and numbers == sorted(numbers, reverse=True)
+    return newest_first(moments) and moments[0] != moments[-1]

@@ -62,9 +62,9 @@ def _is_list(word: str, path: str) -> bool:
 def _ids(words: Sequence[tuple[str, bool]]) -> Iterator[str]:
     for word, is_list in words:
         if is_list:
-            # The interpreter would wait for its own stdin when it ends.
             if word == "-" and sys.stdin is None:
                 raise asyncruns.ConfigurationError("There is no stdin to read a list of thread ids from.")
+            # By its number: the interpreter would wait for its own stdin when it ends.
             file = sys.stdin.fileno() if word == "-" else word
             with open(file, encoding="utf-8", closefd=word != "-") as lines:
                 yield from _lines(lines, word)
