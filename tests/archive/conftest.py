@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +13,13 @@ from typing import Any
 import attrs
 import pytest
 
+import asyncruns
 from asyncruns import Session
 from asyncruns.archive import Archive, Progress, export
 from asyncruns.emulator import Emulator
+
+WHERE = {**os.environ, "PYTHONPATH": str(Path(asyncruns.__file__).parents[1])}
+"""The environment of a process that is to have the package that is tested."""
 
 
 @attrs.frozen
@@ -55,6 +63,17 @@ def rows(path: Path) -> tuple[list[bytes], list[bytes]]:
     """Return the sorted bytes of all runs and steps of an archive."""
     with Archive.open(path) as archive:
         return sorted(archive.raw("runs")), sorted(archive.raw("steps"))
+
+
+def compiled(name: str, folder: Path) -> Path:
+    """Compile a file of C that is here, to be preloaded under a process, or skip the test."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux, to stand between the process and the system")
+    shim = folder / f"{name}.so"
+    source = Path(__file__).with_name(f"{name}.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    return shim
 
 
 @pytest.fixture

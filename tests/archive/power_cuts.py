@@ -6,17 +6,13 @@ but do not wait for data. A sync takes in what was called before it began.
 """
 
 import random
-import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import attrs
-import pytest
 
 T = TypeVar("T")
 
@@ -34,16 +30,6 @@ class Call:
     at: int
     name: str
     data: bytes
-
-
-def compiled_recorder(folder: Path) -> Path:
-    """Compile what records the calls of a process, or skip the test."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler on Linux, to stand between the process and the system")
-    shim, source = folder / "recorded_calls.so", Path(__file__).with_name("recorded_calls.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
-    return shim
 
 
 def read_calls(record: Path) -> Iterator[Call]:

@@ -95,7 +95,7 @@ def test_none_begins_beside_the_commit_that_begins_the_log_anew(path: Path, made
         checkpoints.wrote(2 * PAGE_SIZE + len(BLOB), 0)  # A commit of before, whose end is noted late.
         deadline = time.monotonic() + 10
         while checkpoints._due.is_set() and time.monotonic() < deadline:
-            time.sleep(0)
+            time.sleep(0)  # lets the other thread take it
         store.apply([page(2)])
         assert made.acquire(timeout=10)
     assert not made.acquire(blocking=False)

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import asyncruns
 from asyncruns import ArchiveCorrupt, ArchiveError
 from asyncruns.archive import Archive, _moments, convert
 from asyncruns.archive._schema import PAGE_SIZE
 
-from .conftest import Filled, rows
+from .conftest import WHERE, Filled, compiled, rows
 
 HERE = Path(__file__).parent
 MOMENTS = {
@@ -28,7 +25,6 @@ MOMENTS = {
 }
 OF_CONVERSIONS = {"mid_rows"}  # Its other steps have the names that an archive's have.
 ROOT = HERE.parents[1]
-WHERE = {**os.environ, "PYTHONPATH": str(Path(asyncruns.__file__).parents[1])}
 
 
 def test_sixty_kills() -> None:
@@ -46,11 +42,7 @@ def test_sixty_kills() -> None:
 
 def test_row_70_every_failing_write(tmp_path: Path) -> None:
     """For every N, the N-th write, sync or rename fails: the error is told, and resuming completes the archive."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler on Linux, to stand between the process and the system")
-    shim = tmp_path / "failing_writes.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, HERE / "failing_writes.c", "-ldl"], check=True)
+    shim = compiled("failing_writes", tmp_path)
     ran = subprocess.run(
         [sys.executable, HERE / "failing_child.py", shim, tmp_path],
         env={**WHERE, "LD_PRELOAD": str(shim)},

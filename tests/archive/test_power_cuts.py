@@ -1,7 +1,6 @@
 """The power goes at any moment: what is on the disk then is an archive that can be gone on with, or the old file."""
 
 import asyncio
-import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,15 +9,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-import asyncruns
 from asyncruns import ArchiveError, Session
-from asyncruns.archive import Archive, export
+from asyncruns.archive import export
 
+from .conftest import WHERE, compiled, rows
 from .listings import Listings
-from .power_cuts import Call, Disk, compiled_recorder, read_calls
+from .power_cuts import Call, Disk, read_calls
 
 HERE = Path(__file__).parent
-WHERE = {**os.environ, "PYTHONPATH": str(Path(asyncruns.__file__).parents[1])}
 MADE = ("runs.jsonl", "runs.jsonl.zst", "runs.parquet", "runs.html")
 BESIDE = (1, 2**24)
 """Bytes between two checkpoints, and of the longest log, so that there is one beside every commit."""
@@ -30,7 +28,7 @@ class Recorder:
     def __init__(self, tmp_path: Path) -> None:
         self.folder = tmp_path / "recorded"
         self.folder.mkdir()
-        self._shim = compiled_recorder(tmp_path)
+        self._shim = compiled("recorded_calls", tmp_path)
         self._record = tmp_path / "calls"
 
     async def run(self, *words: str) -> list[Call]:
@@ -85,8 +83,8 @@ def found(folder: Path) -> dict[str, bytes]:
 
 def held(path: Path) -> list[bytes]:
     """Return all that an archive holds."""
-    with Archive.open(path) as archive:
-        return sorted([*archive.raw("runs"), *archive.raw("steps")])
+    runs, steps = rows(path)
+    return [*runs, *steps]
 
 
 @attrs.frozen
