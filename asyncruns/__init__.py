@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from asyncruns._rate_limit import (
         RateLimit,
     )
+    from asyncruns._slices import (
+        RawItem,
+    )
     from asyncruns._stream import (
         RunStream,
     )
@@ -217,6 +220,7 @@ _ROOMS = (
     "_pacing",
     "_pager",
     "_rate_limit",
+    "_slices",
     "_credentials",
     "_stream",
     "_waiting",
@@ -302,6 +306,7 @@ __all__ = [
     "RankingOptions",
     "RateLimit",
     "RateLimitError",
+    "RawItem",
     "ReasoningEffort",
     "RefusalContent",
     "RefusalDelta",

@@ -7,7 +7,7 @@ for an integer) cattrs structures the plain JSON.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -29,7 +29,7 @@ _NO_NAME = re.compile(r'[\x00-\x1f"\\]')
 _MAX_DETAILED = 8192
 """Values in a refused object up to which is looked for what is wrong with each; that takes 20 µs and 2 kB for one."""
 _BOM = b"\xef\xbb\xbf"
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _REFUSED = (TypeError, ValueError, KeyError, AttributeError, RecursionError)  # msgspec's errors are ValueErrors
 
 
@@ -41,7 +41,7 @@ def decode(data: bytes, model: type[T]) -> T:
         SchemaError: It is JSON of another shape; `path` says where, in an object of 8,192 values at most.
         ProtocolError: It is an error object.
     """
-    made: T = _READERS[model].one(_without_bom(data))
+    made: T = _READERS[model].one(without_bom(data))
     return made
 
 
@@ -52,44 +52,13 @@ def check_told_once(data: bytes, model: type) -> None:
     the last. Keys written with escapes are not looked for.
     """
     for written, name in _READERS[model].identity.items():
-        if data.find(written) != data.rfind(written) and _keys(_without_bom(data)).count(name) > 1:
+        if data.find(written) != data.rfind(written) and _keys(without_bom(data)).count(name) > 1:
             raise DecodeError(f"The answer tells its {name} twice.")
 
 
 def decode_page(data: bytes, model: type[T]) -> Page[T]:
     """Read one page of a listing. Raises as `decode`."""
-    return _READERS[model].page(_without_bom(data))
-
-
-def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
-    """Cut a page into the bytes of its items, exactly as sent, and read each item's id.
-
-    Of what lies inside the items, only the grammar of JSON and the UTF-8 are checked. Of an id told twice, the first
-    counts where it stands first of all, else the last.
-
-    Raises as `decode`.
-    """
-    data = _without_bom(data)
-    try:
-        if not data.isascii():
-            data.decode()
-        page = _SLICES.decode(data)
-        blobs = tuple(map(bytes, page.data))
-        ids = _ids(blobs) or [item.id for item in _IDS.decode(data).data]
-    except msgspec.ValidationError as error:
-        raise _schema_error(error, _plain(data)) from None
-    except _MALFORMED as error:
-        raise _decode_error(error) from None
-    return Page(data=blobs, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more), ids
-
-
-def read_owners(data: bytes) -> Sequence[object]:
-    """Return of each item of a page, which `split_page` took, whose it says that it is.
-
-    These have `thread_id` and `run_id`: any JSON value, None where there is none.
-    """
-    owners: list[object] = _OWNERS.decode(_without_bom(data)).data
-    return owners
+    return _READERS[model].page(without_bom(data))
 
 
 def decode_plain(data: bytes) -> Any:
@@ -98,7 +67,7 @@ def decode_plain(data: bytes) -> Any:
     Raises:
         DecodeError: The bytes are not JSON (in UTF-8, without NaN), or nested deeper than 128 levels.
     """
-    return _plain(_without_bom(data))
+    return _plain(without_bom(data))
 
 
 def structure_plain(plain: Any, model: type[T]) -> T:
@@ -183,7 +152,7 @@ class _Reader(Generic[T]):
         self._unknown = unknown
         struct = wire_struct(cast("type", self._model), unknown=sorted(unknown))
         self._one: Any = msgspec.json.Decoder(struct)
-        self._page: Any = msgspec.json.Decoder(_page_struct(struct))
+        self._page: Any = msgspec.json.Decoder(page_struct(struct))
 
     def _has_learned(self, decoder: Any, data: bytes) -> bool:
         """Look for unknown fields in an answer that was refused; True if there were new ones to learn."""
@@ -201,9 +170,9 @@ class _Reader(Generic[T]):
     def _structured_page(self, data: bytes) -> Page[T]:
         plain = _plain(data)
         try:
-            frame = _SLICES.decode(data)
+            frame = SLICES.decode(data)
         except msgspec.ValidationError as error:
-            raise _schema_error(error, plain) from None
+            raise schema_error(error, plain) from None
         items = tuple(self._structure(item, f"$.data[{n}]") for n, item in enumerate(plain["data"]))
         return Page(data=items, first_id=frame.first_id, last_id=frame.last_id, has_more=frame.has_more)
 
@@ -223,7 +192,7 @@ class _Readers(dict[type, _Reader[Any]]):
 _READERS = _Readers()
 
 
-def _page_struct(item: Any) -> Any:
+def page_struct(item: Any) -> Any:
     return msgspec.defstruct(
         "PageWire",
         [
@@ -235,40 +204,22 @@ def _page_struct(item: Any) -> Any:
     )
 
 
-class _Id(msgspec.Struct):
-    id: str
-
-
-class _Owner(msgspec.Struct):
-    thread_id: Any = None
-    run_id: Any = None
-
-
-_IDS: Any = msgspec.json.Decoder(_page_struct(_Id))
-_OWNERS: Any = msgspec.json.Decoder(_page_struct(_Owner))
-_FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9._~-]+)"')
-_SLICES: Any = msgspec.json.Decoder(_page_struct(Raw))
+SLICES: Any = msgspec.json.Decoder(page_struct(Raw))
 _FIELDS: Any = msgspec.json.Decoder(dict[str, Raw])
-_PAGE_FIELDS: Any = msgspec.json.Decoder(_page_struct(dict[str, Raw]))
+_PAGE_FIELDS: Any = msgspec.json.Decoder(page_struct(dict[str, Raw]))
 _HAS_MORE = re.compile(rb'"has_more"\s*:\s*true')
 _TAIL_ID = {name: re.compile(rb'"%b"\s*:\s*"([A-Za-z0-9._~-]+)"' % name.encode()) for name in ("first_id", "last_id")}
 
 
-def _ids(blobs: Iterable[bytes]) -> list[str]:
-    """Return the items' ids if all have theirs first, as most servers send it: then nothing else need be read."""
-    found = list(map(_FIRST_ID.match, blobs))
-    return [first[1].decode() for first in found if first] if all(found) else []
-
-
-def _without_bom(data: bytes) -> bytes:
+def without_bom(data: bytes) -> bytes:
     return data[3:] if data.startswith(_BOM) else data
 
 
 def _plain(data: bytes) -> Any:
     try:
         return read_plain(data)
-    except _MALFORMED as error:
-        raise _decode_error(error) from None
+    except MALFORMED as error:
+        raise decode_error(error) from None
 
 
 def _keys(data: bytes) -> list[str]:
@@ -281,7 +232,7 @@ def _keys(data: bytes) -> list[str]:
     try:
         json.loads(data, object_pairs_hook=keep)
     except (ValueError, RecursionError) as error:  # In a value that another of the same key replaced.
-        raise _decode_error(error) from None
+        raise decode_error(error) from None
     return keys
 
 
@@ -333,7 +284,7 @@ def _check_finite(plain: Any) -> None:
                 _check_finite(item)
 
 
-def _decode_error(error: BaseException) -> DecodeError:
+def decode_error(error: BaseException) -> DecodeError:
     reason = f"nested deeper than {MAX_DEPTH} levels" if isinstance(error, RecursionError) else str(error)
     return DecodeError(f"The answer is not readable JSON: {reason}")
 
@@ -344,7 +295,7 @@ def _error_object(plain: dict[str, Any]) -> ProtocolError:
     return ProtocolError(f"The server said yes and sent an error object: {message}")
 
 
-def _schema_error(error: msgspec.ValidationError, plain: Any) -> ProtocolError:
+def schema_error(error: msgspec.ValidationError, plain: Any) -> ProtocolError:
     if isinstance(plain, dict) and "error" in plain and "data" not in plain:
         return _error_object(plain)
     reason, _, path = str(error).partition(" - at `")

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from asyncruns._arguments import check_count
+from asyncruns._slices import RawItem
 from asyncruns._walk import Listing, PageQuery, Read, Walk
 from asyncruns.models import Page
 
@@ -71,13 +72,13 @@ class AsyncCursorPager(Generic[T]):
         """
         return self._pages(self._listing.read)
 
-    def raw_pages(self, *, ahead: bool = True) -> AsyncGenerator[Page[bytes], None]:
-        """Yield every page with the JSON bytes of its items exactly as sent, as `raw` and `pages` do.
+    def raw_pages(self, *, ahead: bool = True) -> AsyncGenerator[Page[RawItem], None]:
+        """Yield every page with its items as `RawItem`: the bytes of `raw`, and the little that is read of every one.
 
         Args:
             ahead: Whether the next page may be asked for while one is used. False: only when the consumer wants it.
         """
-        return self._pages(self._listing.split, ahead=ahead)
+        return self._pages(self._listing.cut, ahead=ahead)
 
     async def _pages(self, read: Read[U], *, ahead: bool = True) -> AsyncGenerator[Page[U], None]:
         walk = self._walk(read, ahead=ahead)

@@ -2,12 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import attrs
 
 from asyncruns._arguments import check_count, check_limit, check_order
-from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, read_owners, split_page
+from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import (
@@ -21,6 +22,7 @@ from asyncruns._protocol import (
     with_query,
 )
 from asyncruns._run_states import rests
+from asyncruns._slices import RawItem, cut_page, read_owners, split_page
 from asyncruns._snapshots import Subject
 from asyncruns._stream import LiveBytes, OnInterrupt, RunStream
 from asyncruns._transport import Transport
@@ -162,6 +164,7 @@ class Resource:
             fetch=partial(self._fetch_page, target, rest, timeout),
             read=self._without_key(partial(_read_page, model, checked)),
             split=self._without_key(partial(_split_page, checked)),
+            cut=self._without_key(partial(_cut_page, checked)),
             peek=peek_cursor,
         )
         return AsyncCursorPager(listing, query, max_items)
@@ -204,6 +207,16 @@ def _split_page(expected: Mapping[str, str | None], data: bytes) -> tuple[Page[b
         for owner in read_owners(data):
             told = {name: value for name, value in expected.items() if getattr(owner, name) is not None}
             check_identity(owner, told)
+    return page, ids
+
+
+def _cut_page(expected: Mapping[str, str | None], data: bytes) -> tuple[Page[RawItem], Sequence[str]]:
+    page, ids = cut_page(data)
+    for name, value in expected.items():
+        told = list(map(attrgetter(name), page.data))
+        for item in page.data if told.count(value) < len(told) else ():
+            if getattr(item, name) is not None:
+                check_identity(item, {name: value})
     return page, ids
 
 

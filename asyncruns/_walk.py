@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from asyncruns._arguments import Order
+from asyncruns._slices import RawItem
 from asyncruns.errors import (
     BadRequestError,
     CursorLostError,
@@ -58,12 +59,14 @@ class Listing(Generic[T]):
         fetch: Asks for one page and gives its bytes.
         read: Reads a page into objects.
         split: Cuts a page into the bytes of its items.
+        cut: Does so and reads a little of each.
         peek: Guesses the next cursor from the last bytes of a page.
     """
 
     fetch: Fetch
     read: Read[T]
     split: Read[bytes]
+    cut: Read[RawItem]
     peek: Peek
 
 

@@ -18,10 +18,11 @@ from random import Random
 from typing import Any, ParamSpec
 
 from asyncruns import AsyncRunsError, Message, Run, RunStep, Thread
-from asyncruns._codec import check_told_once, decode, decode_page, split_page
+from asyncruns._codec import check_told_once, decode, decode_page
 from asyncruns._events import decode_event
 from asyncruns._pacing import MAX_RETRY_AFTER, parse_retry_after
 from asyncruns._protocol import Answer, check_id, judge, thread_path
+from asyncruns._slices import split_page
 from asyncruns._sse import SSEDecoder
 from asyncruns.errors import escape_server_text
 

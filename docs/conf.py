@@ -55,6 +55,7 @@ PUBLIC |= {name: f"asyncruns.emulator.{name}" for name in asyncruns.emulator.__a
 HIDDEN_SIGNATURES = (
     "asyncruns.AsyncCursorPager",
     "asyncruns.AccessToken",
+    "asyncruns.RawItem",
     "asyncruns.RunStatus",
     "asyncruns.archive.Archive",
     "asyncruns.archive.Findings",

@@ -16,8 +16,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec import Raw
 
 import asyncruns
+from asyncruns._slices import RawItem
 from asyncruns.archive import export
 from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
@@ -516,7 +518,7 @@ async def test_archive_read_while_it_is_filled(start: Start, tmp_path: Path) -> 
     blob = b'{"id": "run_1", "status": "completed", "model": "m", "created_at": 1, "usage": {"total_tokens": 5}}'
     with Store(tmp_path / "runs.db") as store:
         walk = Walk(thread_id="thread_1", kind="runs", position=1)
-        store.apply([PageWrite(walk=walk, items=[("run_1", blob)])])
+        store.apply([PageWrite(walk=walk, items=[RawItem("run_1", json=Raw(blob))])])
         program = await start("read_archive.py", str(tmp_path / "runs.db"))
         out, _ = await asyncio.wait_for(program.communicate(), 60)
     assert program.returncode == 0, out.decode()

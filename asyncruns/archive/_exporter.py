@@ -17,7 +17,8 @@ from asyncruns import (
     AuthenticationError,
     Session,
 )
-from asyncruns.archive._facts import Facts, facts_of, is_terminal
+from asyncruns._slices import RawItem, read_item
+from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._options import Options, OptionWords, check_several
 from asyncruns.archive._patience import ExportStopped, Patience, first_of
@@ -40,7 +41,7 @@ from asyncruns.archive._turns import Job, Turns
 from asyncruns.archive._walking import PAGE_ITEMS, MakePager, Walker
 from asyncruns.archive._writer import Writer
 
-Arrived = Callable[[Sequence[Facts]], Awaitable[None]]
+Arrived = Callable[[Sequence[RawItem]], Awaitable[None]]
 ListPager = Callable[[str, Order, str | None, int | None], AsyncCursorPager[Any]]
 
 _THREADS_AT_ONCE = 100
@@ -209,8 +210,8 @@ class Exporter:
         walker = self._walker(thread, walk, partial(pager, thread.id), arrived)
         newest = walks.get((kind, "desc"))
         if newest is not None and newest.state == "walking":
-            edge = facts_of(await self._writer.call(partial(Store.at_cursor, walk=newest)))
-            walker.meeting = Meeting(self._writer, newest, edge[0].created_at if edge else None)
+            edge = await self._writer.call(partial(Store.at_cursor, walk=newest))
+            walker.meeting = Meeting(self._writer, newest, read_item(edge[0]).created_at if edge else None)
             await self._urge_newest(thread, walker)
         elif self._options.both_ends and (kind, "asc") not in walks:
             newest = Walk(thread_id=thread.id, kind=kind, order="desc", position=FROM_NEWEST)
@@ -225,10 +226,10 @@ class Exporter:
     def _walker(
         self, thread: _Thread, walk: Walk, pager: MakePager, arrived: Arrived, *, settles: bool = True
     ) -> Walker:
-        async def counted(facts: Sequence[Facts]) -> None:
+        async def counted(items: Sequence[RawItem]) -> None:
             self._patience.successes += 1
-            setattr(self.progress, walk.kind, getattr(self.progress, walk.kind) + len(facts))
-            await arrived(facts)
+            setattr(self.progress, walk.kind, getattr(self.progress, walk.kind) + len(items))
+            await arrived(items)
 
         return Walker(
             writer=self._writer,
@@ -263,19 +264,19 @@ class Exporter:
         self._patience.successes += 1
         return None
 
-    async def _runs_came(self, thread: _Thread, facts: Sequence[Facts]) -> None:
-        if len(facts) < PAGE_ITEMS:
+    async def _runs_came(self, thread: _Thread, items: Sequence[RawItem]) -> None:
+        if len(items) < PAGE_ITEMS:
             self._note_listed(thread)
         if not self._options.steps:
             return
-        wanted = [(fact.id, fact.status) for fact in facts]
+        wanted = [(item.id, item.status) for item in items]
         if thread.known.walks:
-            ids = [fact.id for fact in facts]
+            ids = [item.id for item in items]
             done = await self._writer.call(partial(Store.runs_with_steps, thread_id=thread.id, among=ids))
             wanted = [(id, status) for id, status in wanted if id not in done]
         await self._put_off(thread, wanted)
 
-    async def _steps_came(self, _: Sequence[Facts]) -> None:
+    async def _steps_came(self, _: Sequence[RawItem]) -> None:
         asked, self._unnoted = self._unnoted, None
         if asked is not None:
             await self._writer.call(partial(Store.note_include, asked=asked))
@@ -345,7 +346,7 @@ def _begun_again(walk: Walk) -> Walk:
     return attrs.evolve(walk, cursor=walk.anchor)
 
 
-async def _nothing_more(_: Sequence[Facts]) -> None:
+async def _nothing_more(_: Sequence[RawItem]) -> None:
     """Nothing follows from what came."""
 
 

@@ -1,65 +1,16 @@
 """What is read of every item, and whether it can still change."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import pairwise
-from typing import Any, TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar
 
 import msgspec
 
-from asyncruns import TERMINAL_STATUSES, DecodeError, SchemaError
+from asyncruns import TERMINAL_STATUSES, DecodeError
+from asyncruns._slices import RawItem, read_item
 from asyncruns.archive._records import Walk
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-_NULL = msgspec.Raw(b"null")
-
-
-class Facts(msgspec.Struct, gc=False):
-    """What is read of an item whatever else is in it; only the id must be there."""
-
-    id: str
-    status: Any = None
-    created_at: Any = None
-    thread_id: Any = None
-
-
-class _Unread(msgspec.Struct, gc=False):
-    id: str
-    status: msgspec.Raw = _NULL
-    created_at: msgspec.Raw = _NULL
-    thread_id: msgspec.Raw = _NULL
-
-
-_read_facts = msgspec.json.Decoder(Facts).decode
-_read_little = msgspec.json.Decoder(_Unread).decode
-
-
-def facts_of(blobs: Sequence[bytes]) -> list[Facts]:
-    """Read the facts of a page's items.
-
-    Raises:
-        SchemaError: An item is no object with an id.
-        DecodeError: An item is nested deeper than Python reads: about 1,000 levels in 3.11, 10,000 in 3.13.
-    """
-    try:
-        try:
-            return list(map(_read_facts, blobs))
-        except msgspec.DecodeError:
-            return [_readable(_read_little(blob)) for blob in blobs]
-    except RecursionError:
-        raise DecodeError("An item of the listing is nested too deep to be read.") from None
-    except msgspec.DecodeError as error:
-        raise SchemaError(f"An item of the listing has another shape: {error}", path="$.data") from None
-
-
-def _readable(unread: _Unread) -> Facts:
-    """Return the facts without those that hold a number that nothing can."""
-    found: dict[str, Any] = {}
-    for name in ("status", "created_at", "thread_id"):
-        with suppress(msgspec.DecodeError):
-            found[name] = msgspec.json.decode(getattr(unread, name))
-    return Facts(id=unread.id, **found)
 
 
 def reader_of(struct: type[T]) -> Callable[[bytes], T]:
@@ -68,17 +19,17 @@ def reader_of(struct: type[T]) -> Callable[[bytes], T]:
     Of one that is nested too deep to be read here, there are none, and its id is empty.
     """
     decode = msgspec.json.Decoder(struct).decode
-    names = [name for name in Facts.__struct_fields__ if name in struct.__struct_fields__]
+    names = [name for name in RawItem.__struct_fields__ if name in struct.__struct_fields__]
 
     def read(blob: bytes) -> T:
         try:
             return decode(blob)
         except (msgspec.DecodeError, RecursionError):
             try:
-                (facts,) = facts_of([blob])
+                item = read_item(blob)
             except DecodeError:
-                facts = Facts(id="")
-            return struct(**{name: getattr(facts, name) for name in names})
+                item = RawItem(id="")
+            return struct(**{name: getattr(item, name) for name in names})
 
     return read
 
@@ -88,12 +39,12 @@ def is_terminal(status: object) -> bool:
     return isinstance(status, str) and status in TERMINAL_STATUSES
 
 
-def settled(facts: Sequence[Facts], walk: Walk) -> int:
+def settled(items: Sequence[RawItem], walk: Walk) -> int:
     """Return how many items there are before the first that may still change."""
-    for number, fact in enumerate(facts):
-        if not (is_terminal(fact.status) if walk.kind == "runs" else fact.status != "in_progress"):
-            return number
-    return len(facts)
+    statuses = [item.status for item in items]
+    if walk.kind != "runs":
+        return statuses.index("in_progress") if "in_progress" in statuses else len(items)
+    return next((number for number, status in enumerate(statuses) if not is_terminal(status)), len(items))
 
 
 def is_number(moment: object) -> TypeGuard[int | float]:

@@ -13,7 +13,8 @@ from functools import partial
 
 import attrs
 
-from asyncruns.archive._facts import Facts, is_number, newest_first, settled
+from asyncruns._slices import RawItem
+from asyncruns.archive._facts import is_number, newest_first, settled
 from asyncruns.archive._records import FROM_NEWEST, Order, Walk, WalkState
 from asyncruns.archive._store import Store
 from asyncruns.archive._writer import Writer
@@ -38,12 +39,12 @@ class Meeting:
     _coming: dict[Order, set[str]] = attrs.field(factory=lambda: {"asc": set(), "desc": set()})
     _landed: asyncio.Condition = attrs.field(factory=asyncio.Condition)
 
-    async def taken(self, walk: Walk, facts: Sequence[Facts]) -> set[str]:
-        """Say that *walk* is going to write *facts*; return the ids among them that are the other walk's.
+    async def taken(self, walk: Walk, items: Sequence[RawItem]) -> set[str]:
+        """Say that *walk* is going to write *items*; return the ids among them that are the other walk's.
 
         Whoever says so must write, without the other's where it comes from the newest end.
         """
-        ids = {fact.id for fact in facts}
+        ids = {item.id for item in items}
         if walk.order == "desc":
             coming, self._coming["desc"] = self._coming["asc"] & ids, ids
             return coming | await self._brought(walk, ids)
@@ -62,9 +63,9 @@ class Meeting:
     async def _brought(self, walk: Walk, ids: set[str]) -> set[str]:
         return await self.writer.call(partial(Store.of_other_end, walk=walk, ids=ids))
 
-    def is_at(self, facts: Sequence[Facts], brought: set[str]) -> bool:
-        """Whether the walk from the oldest end, now at *facts*, met the block, of which it found those *brought*."""
-        moments = [fact.created_at for fact in facts if fact.id in brought]
+    def is_at(self, items: Sequence[RawItem], brought: set[str]) -> bool:
+        """Whether the walk from the oldest end, now at *items*, met the block, of which it found those *brought*."""
+        moments = [item.created_at for item in items if item.id in brought]
         return self.is_sound and not self.is_over and any(map(self._is_younger, moments))
 
     def _is_younger(self, moment: object) -> bool:
@@ -80,24 +81,24 @@ class Meeting:
         anchor = (self.newest.anchor or walk.cursor) if walk.anchor == walk.cursor else walk.anchor
         return attrs.evolve(walk, cursor=cursor, anchor=anchor, position=FROM_NEWEST + 1)
 
-    def further(self, facts: Sequence[Facts]) -> Walk:
-        """Return where the walk from the newest end stands behind *facts*, newest first.
+    def further(self, items: Sequence[RawItem]) -> Walk:
+        """Return where the walk from the newest end stands behind *items*, newest first.
 
         Its anchor is the newest of its items of which all older ones that it brought are settled. None: there is none.
         """
         walk = self.newest
-        anchor = facts[0].id if walk.cursor is None else walk.anchor
-        for fact in facts:
-            if not settled([fact], walk):
+        anchor = items[0].id if walk.cursor is None else walk.anchor
+        for item in items:
+            if not settled([item], walk):
                 anchor = None
             elif anchor is None:
-                anchor = fact.id
+                anchor = item.id
         state: WalkState = "done" if self.is_over else "walking"
-        return attrs.evolve(walk, cursor=facts[-1].id, anchor=anchor, position=walk.position - len(facts), state=state)
+        return attrs.evolve(walk, cursor=items[-1].id, anchor=anchor, position=walk.position - len(items), state=state)
 
-    def comes_newest_first(self, facts: Sequence[Facts]) -> bool:
+    def comes_newest_first(self, items: Sequence[RawItem]) -> bool:
         """Whether the items go on from the last ones in the order that was asked for."""
-        moments = [fact.created_at for fact in facts]
+        moments = [item.created_at for item in items]
         if self.oldest_moment is not None:
             moments.insert(0, self.oldest_moment)
         self.oldest_moment = moments[-1]

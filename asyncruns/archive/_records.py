@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from asyncruns import ArchiveCorrupt
+from asyncruns._slices import RawItem
 from asyncruns.archive._schema import Kind, checksum
 
 WalkState = Literal["walking", "done", "open", "failed"]
@@ -64,7 +65,7 @@ class PageWrite:
     """The items of a page, in the order of the listing, and the state of their walk behind it."""
 
     walk: Walk
-    items: Sequence[tuple[str, bytes]] = ()
+    items: Sequence[RawItem] = ()
 
     @property
     def positions(self) -> range:

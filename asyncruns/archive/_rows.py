@@ -43,9 +43,10 @@ def _add_items(values: list[Any], page: PageWrite) -> None:
     owners = (walk.thread_id, walk.run_id) if walk.kind == "steps" else (walk.thread_id,)
     # What `checksum` gives, with the part that the rows have in common made once.
     common = "".join(f"\0{owner}" for owner in owners)
-    for position, (id, blob) in zip(page.positions, page.items, strict=True):
+    for position, item in zip(page.positions, page.items, strict=True):
+        id, json = item.id, item.json
         head = crc32(f"{id}{common}\0{position}".encode("utf-8", "surrogatepass"))
-        values += (id, *owners, position, crc32(blob, head), blob)
+        values += (id, *owners, position, crc32(json, head), str(json, "utf-8"))
 
 
 def _parts(values: list[Any], columns: int) -> Iterator[tuple[int, list[Any]]]:
@@ -65,7 +66,7 @@ def _parts(values: list[Any], columns: int) -> Iterator[tuple[int, list[Any]]]:
 @cache
 def _insertion(kind: Kind, count: int) -> str:
     owners = OWNERS[kind]
-    marks = f"({'?, ' * len(owners)}?, ?, ?, CAST(? AS TEXT))"
+    marks = f"({'?, ' * len(owners)}?, ?, ?, ?)"
     return (
         f"INSERT INTO {kind} (id, {', '.join(owners)}, position, checksum, json)"  # noqa: S608  # names of our own
         f" VALUES {', '.join([marks] * count)} ON CONFLICT ({', '.join(owners)}, id) DO UPDATE SET"

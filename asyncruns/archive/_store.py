@@ -278,7 +278,7 @@ class Store(Lookups):
                     self._put_thread(write)
                 case VerifiedWrite():
                     self._put_verified(write)
-        return PAGE_SIZE * len(pages) + sum([len(blob) for page in pages for _, blob in page.items])
+        return PAGE_SIZE * len(pages) + sum([memoryview(item.json).nbytes for page in pages for item in page.items])
 
     def _put_thread(self, write: ThreadWrite) -> None:
         json, verified = self._db.execute("SELECT json, verified FROM threads WHERE id = ?", (write.id,)).fetchone()

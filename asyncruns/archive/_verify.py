@@ -28,13 +28,6 @@ from asyncruns.archive._walking import PAGE_ITEMS
 from asyncruns.archive._writer import Writer
 
 
-class _Id(msgspec.Struct):
-    id: str
-
-
-_read_id = msgspec.json.Decoder(_Id).decode
-
-
 @attrs.define(kw_only=True)
 class Findings:
     """What a verification found, summed up.
@@ -162,11 +155,10 @@ class _Verifier:
                 before, cursor = len(seen), next(reversed(seen), None) if self._asked.probe else None
                 async for page in pager(order="desc", limit=PAGE_ITEMS, after=cursor).raw_pages(ahead=False):
                     await self._patience.calm()
-                    for blob in page.data:
-                        id = _read_id(blob).id
-                        if id not in seen:
-                            seen[id] = None
-                            _compare(found, id, known.get(id), blob)
+                    for item in page.data:
+                        if item.id not in seen:
+                            seen[item.id] = None
+                            _compare(found, item.id, known.get(item.id), item.json)
                 is_further = self._asked.probe and len(seen) > before
 
         await self._patience.through(walk, lambda: len(seen))

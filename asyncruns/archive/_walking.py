@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 
 from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
-from asyncruns.archive._facts import Facts, facts_of, newest_first, settled
+from asyncruns._slices import RawItem
+from asyncruns.archive._facts import newest_first, settled
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._records import Order, PageWrite, Walk, WalkState, Write
 from asyncruns.archive._writer import Writer
@@ -17,7 +18,7 @@ _EARLIER_IDS = 16
 
 MakePager = Callable[[Order, str | None, int | None], AsyncCursorPager[Any]]
 """Makes a pager in an order, behind a cursor, for a number of items (None: all)."""
-Keep = Callable[[Page[bytes], Sequence[Facts]], Awaitable[bool]]
+Keep = Callable[[Page[RawItem]], Awaitable[bool]]
 
 
 @attrs.define(kw_only=True)
@@ -29,7 +30,7 @@ class Walker:
         walk: Where it stands.
         pager: Makes pagers of it.
         calm: Awaited before each page; waits while everybody is to wait.
-        arrived: Called with the facts of what came into the archive, page by page.
+        arrived: Called with the items that came into the archive, page by page.
         beside: Gives what is to be written beside a page.
         probe: Whether to ask once more past the end.
         settles: Whether what it holds can no longer change once it was walked to the end.
@@ -41,7 +42,7 @@ class Walker:
     walk: Walk
     pager: MakePager
     calm: Callable[[], Awaitable[None]]
-    arrived: Callable[[Sequence[Facts]], Awaitable[None]]
+    arrived: Callable[[Sequence[RawItem]], Awaitable[None]]
     beside: Callable[[], Sequence[Write]] = tuple
     probe: bool = False
     settles: bool = True
@@ -95,54 +96,54 @@ class Walker:
         async with aclosing(self._raw_pages(order, cursor)) as pages:
             await self.calm()
             async for page in pages:
-                facts = facts_of(page.data)
-                if facts and await keep(page, facts):
+                if page.data and await keep(page):
                     return
                 await self.calm()
 
-    def _raw_pages(self, order: Order, cursor: str | None) -> AsyncGenerator[Page[bytes], None]:
+    def _raw_pages(self, order: Order, cursor: str | None) -> AsyncGenerator[Page[RawItem], None]:
         # Not ahead: a page that is asked for before the last one is safe would be asked for again after a crash.
         return self.pager(order, cursor, None).raw_pages(ahead=False)
 
-    async def _keep(self, page: Page[bytes], facts: Sequence[Facts]) -> bool:
+    async def _keep(self, page: Page[RawItem]) -> bool:
         """Archive a page; True if the walk met the one from the newest end."""
+        items = page.data
         ends, is_first = page.has_more is False and not self.probe, self.walk.cursor is None
-        walk = self._behind(facts, ends=ends)
-        writes, met, brought = [PageWrite(walk=walk, items=_items(facts, page))], False, set[str]()
+        walk = self._behind(items, ends=ends)
+        writes, met, brought = [PageWrite(walk=walk, items=items)], False, set[str]()
         if self.meeting is not None:
-            brought = await self.meeting.taken(walk, facts)
-            met = self.meeting.is_at(facts, brought) and not ends
+            brought = await self.meeting.taken(walk, items)
+            met = self.meeting.is_at(items, brought) and not ends
             if met:
                 walk = await self.meeting.behind(walk)
                 writes.append(PageWrite(walk=walk))
         await self._write(walk, *writes)
-        await self.arrived([fact for fact in facts if fact.id not in brought] if brought else facts)
+        await self.arrived([item for item in items if item.id not in brought] if brought else items)
         if is_first and page.has_more and self.is_long is not None:
             await self.is_long()
         return met
 
-    async def _keep_newest(self, page: Page[bytes], facts: Sequence[Facts]) -> bool:
+    async def _keep_newest(self, page: Page[RawItem]) -> bool:
         """Archive what is new of a page from the newest end; True if the walks met, or this one is not sound."""
         meeting = self.meeting
         assert meeting is not None  # noqa: S101  # `from_newest` saw to it
         if meeting.is_over:
             return True
-        if not meeting.comes_newest_first(facts):
+        items = page.data
+        if not meeting.comes_newest_first(items):
             meeting.is_sound = False
             if meeting.newest.cursor is not None:  # No later export may trust what came of it, either.
                 meeting.newest = attrs.evolve(meeting.newest, state="failed", reason="It does not come newest first.")
                 await self.writer.write(PageWrite(walk=meeting.newest))
             return True
-        brought = await meeting.taken(meeting.newest, facts)
-        items = zip(facts, _items(facts, page), strict=True)
-        fresh = [(fact, item) for fact, item in items if fact.id not in brought]
+        brought = await meeting.taken(meeting.newest, items)
+        fresh = [item for item in items if item.id not in brought]
         if fresh:
-            meeting.newest = meeting.further([fact for fact, _ in fresh])
-            page_write = PageWrite(walk=meeting.newest, items=[item for _, item in fresh])
+            meeting.newest = meeting.further(fresh)
+            page_write = PageWrite(walk=meeting.newest, items=fresh)
             await self.writer.write(page_write, *self.beside())
         await meeting.written(meeting.newest)
-        await self.arrived([fact for fact, _ in fresh])
-        return len(fresh) < len(facts)
+        await self.arrived(fresh)
+        return len(fresh) < len(items)
 
     async def _write(self, walk: Walk, *writes: PageWrite) -> None:
         """Write pages and where the walk stands; its end ends the walk from the newest end, too."""
@@ -157,23 +158,19 @@ class Walker:
         if self.meeting is not None:
             await self.meeting.written(walk)
 
-    def _behind(self, facts: Sequence[Facts], *, ends: bool) -> Walk:
+    def _behind(self, items: Sequence[RawItem], *, ends: bool) -> Walk:
         """Return where the walk stands behind these items."""
         walk = self.walk
         anchor = walk.anchor
-        if _comes_newest_first(facts):  # Whatever was asked for: what is new comes before all that there is.
+        if _comes_newest_first(items):  # Whatever was asked for: what is new comes before all that there is.
             anchor = None
-        elif anchor == walk.cursor and (count := settled(facts, walk)):  # All so far is settled, and goes on so.
-            anchor = facts[count - 1].id
+        elif anchor == walk.cursor and (count := settled(items, walk)):  # All so far is settled, and goes on so.
+            anchor = items[count - 1].id
         state: WalkState = "walking" if not ends else "done" if self.settles else "open"
-        position = walk.position + len(facts)
-        return attrs.evolve(walk, cursor=facts[-1].id, anchor=anchor, position=position, state=state, reason=None)
+        position = walk.position + len(items)
+        return attrs.evolve(walk, cursor=items[-1].id, anchor=anchor, position=position, state=state, reason=None)
 
 
-def _items(facts: Sequence[Facts], page: Page[bytes]) -> list[tuple[str, bytes]]:
-    return [(fact.id, blob) for fact, blob in zip(facts, page.data, strict=True)]
-
-
-def _comes_newest_first(facts: Sequence[Facts]) -> bool:
-    moments = [fact.created_at for fact in facts]
+def _comes_newest_first(items: Sequence[RawItem]) -> bool:
+    moments = [item.created_at for item in items]
     return newest_first(moments) and moments[0] != moments[-1]

@@ -18,6 +18,7 @@ from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._store import Store
 
 from .conftest import Filled
+from .items import raw_items
 
 
 async def test_objects_are_what_the_session_gives(small: Filled, path: Path) -> None:
@@ -44,7 +45,7 @@ def test_object_of_another_shape_does_not_end_the_rest(path: Path) -> None:
     blobs[1] = b'{"id": "run_2", "thread_id": 7}'
     with Store(path) as store:
         items = [(f"run_{number}", blob) for number, blob in enumerate(blobs, 1)]
-        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=3), items=items)])
+        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=3), items=raw_items(items))])
     with Archive.open(path) as archive:
         assert list(archive.raw("runs")) == blobs
         runs = archive.runs()
@@ -117,7 +118,7 @@ def test_every_column_is_what_its_name_says(path: Path) -> None:
                 else:
                     run_id = "run_1" if kind == "steps" else ""
                     walk = Walk(thread_id="thread_1", kind=kind, run_id=run_id, position=number)
-                    store.apply([PageWrite(walk=walk, items=[(f"{kind}_{number}", blob)])])
+                    store.apply([PageWrite(walk=walk, items=raw_items([(f"{kind}_{number}", blob)]))])
     with Archive.open(path) as archive:
         for kind, told in objects.items():
             wanted = {**told, **told.get("usage", {})}
@@ -145,7 +146,9 @@ def test_columns_come_when_filling_ends(path: Path) -> None:
 
     def page(number: int) -> PageWrite:
         walk = Walk(thread_id="thread_1", kind="runs", position=number)
-        return PageWrite(walk=walk, items=[(f"run_{number}", b'{"status": "queued", "created_at": %d}' % number)])
+        return PageWrite(
+            walk=walk, items=raw_items([(f"run_{number}", b'{"status": "queued", "created_at": %d}' % number)])
+        )
 
     def statuses() -> list[tuple[Any, ...]]:
         with Archive.open(path) as archive:
@@ -190,7 +193,7 @@ def test_reading_takes_no_lock_away(path: Path) -> None:
     with Store(path) as store:
         for number in (1, 2, 3):
             walk = Walk(thread_id="thread_1", kind="runs", position=number)
-            store.apply([PageWrite(walk=walk, items=[(f"run_{number}", b"{}")])])
+            store.apply([PageWrite(walk=walk, items=raw_items([(f"run_{number}", b"{}")]))])
             with Archive.open(path) as archive:
                 assert archive.count("runs") == number
             assert counted_elsewhere() == f"({number},)\n"
@@ -325,7 +328,7 @@ def test_rows_and_cursor_become_visible_together(path: Path, monkeypatch: pytest
     with Store(path) as store:
         monkeypatch.setattr(_moments, "reached", look)
         walk = Walk(thread_id="thread_1", kind="runs", cursor="run_2", position=2)
-        store.apply([PageWrite(walk=walk, items=[("run_1", b"{}"), ("run_2", b"{}")])])
+        store.apply([PageWrite(walk=walk, items=raw_items([("run_1", b"{}"), ("run_2", b"{}")]))])
     before = [(moment, 0, []) for moment in ("after_rows", "after_cursor", "before_commit")]
     assert seen == [*before, ("after_commit", 2, ["run_2"])]
 
@@ -337,9 +340,9 @@ def test_refused_write_leaves_nothing_and_keeps_nobody(path: Path) -> None:
     walks = (walk, attrs.evolve(walk, thread_id=nobody))
     with Store(path) as store:
         with pytest.raises(ArchiveError, match="NOT NULL"):
-            store.apply([PageWrite(walk=one, items=[("run_1", b"{}")]) for one in walks])
+            store.apply([PageWrite(walk=one, items=raw_items([("run_1", b"{}")])) for one in walks])
         assert store.walk("thread_1", "runs") is None
-        store.apply([PageWrite(walk=walk, items=[("run_2", b"{}")])])
+        store.apply([PageWrite(walk=walk, items=raw_items([("run_2", b"{}")]))])
     with Archive.open(path) as archive:
         assert [row[0] for row in archive.columns("runs", ["id"])] == [b"run_2"]
 
@@ -369,7 +372,7 @@ def test_ids_are_only_values(path: Path) -> None:
     id = "'); DROP TABLE runs; --"
     with Store(path) as store:
         walk = Walk(thread_id=id, kind="runs", cursor=id, anchor=id, position=1)
-        store.apply([PageWrite(walk=walk, items=[(id, b'{"id": "x"}')])])
+        store.apply([PageWrite(walk=walk, items=raw_items([(id, b'{"id": "x"}')]))])
         assert store.walk(id, "runs") == walk
         assert store.runs_without_steps(walk, None, after="", limit=9) == (id, [(id, None)])
     with Archive.open(path) as archive:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from asyncruns import Session
+from asyncruns._slices import RawItem
 from asyncruns.archive import Archive, Progress, export
-from asyncruns.archive._facts import Facts
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._records import FROM_NEWEST, Walk
 
@@ -225,11 +225,11 @@ def test_anchor_of_the_block() -> None:
         ("ccc", "run_0"), ("uc", "run_1"), ("ccu", None), ("cucuc", "run_4"), ("u", None), ("ucc", "run_1"),
     ]:  # fmt: skip
         status = {"c": "completed", "u": "in_progress"}
-        facts = [Facts(id=f"run_{n}", status=status[letter]) for n, letter in enumerate(words)]
-        for cut in range(len(facts)):
+        items = [RawItem(id=f"run_{n}", status=status[letter]) for n, letter in enumerate(words)]
+        for cut in range(len(items)):
             meeting = Meeting(None, newest)  # type: ignore[arg-type]  # it writes nothing here
-            for part in (facts[:cut], facts[cut:]):
+            for part in (items[:cut], items[cut:]):
                 if part:
                     meeting.newest = meeting.further(part)
             assert meeting.newest.anchor == anchor
-            assert meeting.newest.position == FROM_NEWEST - len(facts)
+            assert meeting.newest.position == FROM_NEWEST - len(items)

@@ -16,6 +16,8 @@ from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._schema import PAGE_SIZE
 from asyncruns.archive._store import Store
 
+from .items import raw_items
+
 BLOB = b'{"instructions": "%b"}' % (b"x" * 50_000)
 
 
@@ -35,7 +37,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
 
 def page(number: int) -> PageWrite:
     """Make a page of one run."""
-    return PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=number), items=[(f"run_{number}", BLOB)])
+    return PageWrite(
+        walk=Walk(thread_id="thread_1", kind="runs", position=number), items=raw_items([(f"run_{number}", BLOB)])
+    )
 
 
 def names() -> set[str]:
@@ -126,7 +130,7 @@ def test_the_writer_makes_one_itself_when_the_log_is_long(
         for number in range(400):
             walk = Walk(thread_id="thread_1", kind="runs", position=100 * number + 100)
             ids = [f"run_{chance.randbytes(16).hex()}" for _ in range(100)]
-            store.apply([PageWrite(walk=walk, items=[(id, b"{}") for id in ids])])
+            store.apply([PageWrite(walk=walk, items=raw_items([(id, b"{}") for id in ids]))])
             lengths.append(log.stat().st_size)
         assert "asyncruns-checkpoints" not in names()
     assert max(lengths) < 40 * PAGE_SIZE + 2 * max(b - a for a, b in pairwise(lengths))

@@ -16,13 +16,14 @@ from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._store import Store
 
 from .conftest import Filled
+from .items import raw_items
 
 
 def one(path: Path, blob: bytes) -> Archive:
     """Make an archive of one run."""
     with Store(path) as store:
         walk = Walk(thread_id="thread_1", kind="runs", cursor="run_1", anchor="run_1", position=1)
-        store.apply([PageWrite(walk=walk, items=[("run_1", blob)])])
+        store.apply([PageWrite(walk=walk, items=raw_items([("run_1", blob)]))])
     return Archive.open(path)
 
 
@@ -99,7 +100,7 @@ def test_long_objects_make_small_groups(path: Path, tmp_path: Path) -> None:
     blob = b'{"instructions": "' + b"x" * 9 * 2**20 + b'"}'
     with Store(path) as store:
         walk = Walk(thread_id="thread_1", kind="runs", position=9)
-        store.apply([PageWrite(walk=walk, items=[(f"run_{n}", blob) for n in range(9)])])
+        store.apply([PageWrite(walk=walk, items=raw_items([(f"run_{n}", blob) for n in range(9)]))])
     with Archive.open(path) as archive:
         assert convert(archive, tmp_path / "runs.parquet") == 9
     written = parquet.ParquetFile(tmp_path / "runs.parquet").metadata

@@ -24,6 +24,7 @@ from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 
 from .conftest import Filled, rows
+from .items import raw_items
 from .listings import Listings
 
 HUGE = b"9" * 5000
@@ -113,7 +114,7 @@ async def test_deep_items_do_not_hide_the_others(path: Path, tmp_path: Path) -> 
     for number, blob in enumerate(blobs, 1):  # From the second time on there are columns.
         with Store(path) as store:
             walk = Walk(thread_id="thread_1", kind="runs", position=number)
-            store.apply([PageWrite(walk=walk, items=[(f"run_{number}", blob)])])
+            store.apply([PageWrite(walk=walk, items=raw_items([(f"run_{number}", blob)]))])
     db = sqlite3.connect(path)
     assert db.execute("SELECT status FROM runs ORDER BY position").fetchall() == [(None,), ("completed",), (None,)]
     db.close()
@@ -127,7 +128,8 @@ async def test_deep_items_do_not_hide_the_others(path: Path, tmp_path: Path) -> 
 def test_items_that_are_none_are_told_of_by_the_report(path: Path, tmp_path: Path) -> None:
     """What no export would have archived is an error of ours, where an archive has it all the same."""
     with Store(path) as store:
-        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=1), items=[("run_1", b"[1]")])])
+        walk = Walk(thread_id="thread_1", kind="runs", position=1)
+        store.apply([PageWrite(walk=walk, items=raw_items([("run_1", b"[1]")]))])
     with Archive.open(path) as archive, pytest.raises(SchemaError, match="another shape"):
         write_report(archive, tmp_path / "report.html")
 
@@ -269,7 +271,8 @@ async def test_link_is_the_archive_that_it_leads_to(small: Filled, path: Path, m
     with Store(path) as store:
         with pytest.raises(ArchiveLocked):
             await small.export(link)
-        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=1), items=[("run_1", b"{}")])])
+        walk = Walk(thread_id="thread_1", kind="runs", position=1)
+        store.apply([PageWrite(walk=walk, items=raw_items([("run_1", b"{}")]))])
         monkeypatch.setattr("os.access", lambda *_: False)  # As where nobody may write.
         with Archive.open(link) as archive:
             assert archive.count("runs") == len(small.runs) + 1

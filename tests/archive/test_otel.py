@@ -16,6 +16,7 @@ from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 
 from .conftest import Filled
+from .items import raw_items
 
 AT = 1_760_000_000
 SECOND = 10**9
@@ -73,7 +74,9 @@ def archive_of(path: Path, runs: list[dict[str, Any]], steps: list[dict[str, Any
     with Store(path) as store:
         for kind, run_id, items in (("runs", "", runs), ("steps", "run_1", steps)):
             walk = Walk(thread_id="thread_1", kind=kind, run_id=run_id, position=len(items))  # type: ignore[arg-type]
-            store.apply([PageWrite(walk=walk, items=[(item["id"], json.dumps(item).encode()) for item in items])])
+            store.apply(
+                [PageWrite(walk=walk, items=raw_items([(item["id"], json.dumps(item).encode()) for item in items]))]
+            )
     return Archive.open(path)
 
 
@@ -100,7 +103,7 @@ def test_runs_of_one_id_have_their_own_steps(collector: Collector, path: Path, t
             for kind, run_id, item in (("runs", "", run), ("steps", "run_1", step)):
                 item |= {"thread_id": f"thread_{number}", "status": "completed"}
                 walk = Walk(thread_id=f"thread_{number}", kind=kind, run_id=run_id, position=1)  # type: ignore[arg-type]
-                store.apply([PageWrite(walk=walk, items=[(item["id"], json.dumps(item).encode())])])
+                store.apply([PageWrite(walk=walk, items=raw_items([(item["id"], json.dumps(item).encode())]))])
     with Archive.open(path) as archive:
         emit_spans(archive, collector.provider, thread_id=thread_id)
         assert [step.id for step in archive.steps("run_1")] == ["step_1", "step_2"]

@@ -25,6 +25,7 @@ from asyncruns.archive._records import PageWrite, ThreadWrite, VerifiedWrite, Wa
 from asyncruns.archive._store import Store
 
 from .conftest import Filled
+from .items import raw_items
 
 DAY = 86_400
 START = 1_760_000_000
@@ -79,10 +80,10 @@ def archive_of(path: Path, runs: list[Any], steps: list[Any] = ()) -> Archive:  
         store.stage(["thread_1"])
         store.settle(allow_change=False)
         walk = Walk(thread_id="thread_1", kind="runs", position=len(runs))
-        store.apply([PageWrite(walk=walk, items=[(one["id"], json.dumps(one).encode()) for one in runs])])
+        store.apply([PageWrite(walk=walk, items=raw_items([(one["id"], json.dumps(one).encode()) for one in runs]))])
         for number, step in enumerate(steps):
             walk = Walk(thread_id="thread_1", kind="steps", run_id=step["run_id"], position=number + 1)
-            store.apply([PageWrite(walk=walk, items=[(step["id"], json.dumps(step).encode())])])
+            store.apply([PageWrite(walk=walk, items=raw_items([(step["id"], json.dumps(step).encode())]))])
         store.apply([ThreadWrite(id="thread_1", state="done")])
     return Archive.open(path)
 
@@ -147,10 +148,10 @@ def archive_of_more(path: Path, runs: list[Any], steps: list[Any]) -> Archive:
     """Add runs and steps to an archive."""
     with Store(path) as store:
         walk = Walk(thread_id="thread_1", kind="runs", position=len(runs))
-        store.apply([PageWrite(walk=walk, items=[(one["id"], json.dumps(one).encode()) for one in runs])])
+        store.apply([PageWrite(walk=walk, items=raw_items([(one["id"], json.dumps(one).encode()) for one in runs]))])
         for step in steps:
             walk = Walk(thread_id="thread_1", kind="steps", run_id=step["run_id"], position=1)
-            store.apply([PageWrite(walk=walk, items=[(step["id"], json.dumps(step).encode())])])
+            store.apply([PageWrite(walk=walk, items=raw_items([(step["id"], json.dumps(step).encode())]))])
     return Archive.open(path)
 
 
@@ -386,7 +387,7 @@ def test_hundred_thousand_runs_make_a_small_page(path: Path, tmp_path: Path) -> 
         for start in range(0, 5000, 100):
             walk = Walk(thread_id="thread_1", kind="runs", position=start + 100)
             items = [(f"run_{n}", runs[n]) for n in range(start, start + 100)]
-            store.apply([PageWrite(walk=walk, items=items)])
+            store.apply([PageWrite(walk=walk, items=raw_items(items))])
     page, _ = page_of(Archive.open(path), tmp_path / "report.html")
     assert len(page) < 600_000
 

@@ -14,6 +14,7 @@ from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 
 from .conftest import Filled
+from .items import raw_items
 from .listings import Listings
 
 
@@ -187,7 +188,7 @@ async def test_steps_that_differ_are_named(small: Filled, path: Path) -> None:
     with Store(path) as store:
         (kept,) = [json.loads(small.steps[1])]
         walk = Walk(thread_id=kept["thread_id"], kind="steps", run_id=kept["run_id"], position=1, state="done")
-        store.apply([PageWrite(walk=walk, items=[(kept["id"], b'{"id": "other"}')])])
+        store.apply([PageWrite(walk=walk, items=raw_items([(kept["id"], b'{"id": "other"}')]))])
     findings = await verify(small.session, path)
     assert (findings.missing, findings.different) == ([gone], [kept["id"]])
     assert (await verify(small.session, path, steps=False)).ok

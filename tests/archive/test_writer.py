@@ -12,8 +12,12 @@ from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 from asyncruns.archive._writer import Writer
 
-GOOD = PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=1), items=[("run_1", b'{"id": "run_1"}')])
-BAD = PageWrite(walk=Walk(thread_id="thread_2", kind="runs", position=1), items=[(None, b"{}")])  # type: ignore[list-item]
+from .items import raw_items
+
+GOOD = PageWrite(
+    walk=Walk(thread_id="thread_1", kind="runs", position=1), items=raw_items([("run_1", b'{"id": "run_1"}')])
+)
+BAD = PageWrite(walk=Walk(thread_id="thread_2", kind="runs", position=1), items=raw_items([(None, b"{}")]))  # type: ignore[list-item]
 
 
 async def test_post_is_carried_out_before_the_end(path: Path) -> None:

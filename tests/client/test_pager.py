@@ -21,7 +21,8 @@ from asyncruns import (
     Run,
     Thread,
 )
-from asyncruns._codec import decode_page, peek_cursor, split_page
+from asyncruns._codec import decode_page, peek_cursor
+from asyncruns._slices import cut_page, split_page
 from asyncruns._walk import MAX_EMPTY_PAGES, Listing, PageQuery
 
 RUNS = 257
@@ -109,7 +110,7 @@ class Shelf:
     def pager(self, max_items=None, **query):
         """Return a pager over it."""
         query = {"limit": 10, "order": "asc", "after": None, "before": None} | query
-        listing = Listing(fetch=self.fetch, read=read_threads, split=split_page, peek=peek_cursor)
+        listing = Listing(fetch=self.fetch, read=read_threads, split=split_page, cut=cut_page, peek=peek_cursor)
         return AsyncCursorPager(listing, PageQuery(**query), max_items)
 
 
@@ -134,7 +135,7 @@ def script(*pages, limit=2, max_items=None, **query):
             else json.dumps(answer).encode()
         )
 
-    listing = Listing(fetch=fetch, read=read_threads, split=split_page, peek=peek_cursor)
+    listing = Listing(fetch=fetch, read=read_threads, split=split_page, cut=cut_page, peek=peek_cursor)
     asked = {"limit": limit, "order": "asc", "after": None, "before": None} | query
     return AsyncCursorPager(listing, PageQuery(**asked), max_items), cursors
 
@@ -253,7 +254,8 @@ class TestCompleteWalks:
         pager = session.runs.list(thread_id, limit=100, order="asc")
         pages = [one async for one in pager.raw_pages()]
         assert [len(one.data) for one in pages] == [100, 100, 57]
-        assert ids_of([blob for one in pages for blob in one.data]) == oldest_first
+        assert ids_of([bytes(item.json) for one in pages for item in one.data]) == oldest_first
+        assert {item.thread_id for one in pages for item in one.data} == {thread_id}
         [empty] = emulator.fill(threads=1, runs_per_thread=0)
         pager = session.runs.list(empty)
         assert [one async for one in pager.raw_pages()] == [Page(has_more=False)]
@@ -558,7 +560,7 @@ class TestListsThatLie:
             data = await shelf.fetch(query)
             return data[:-1] + b', "x": {"last_id": "t005", "has_more": true}}'
 
-        listing = Listing(fetch=fetch, read=read_threads, split=split_page, peek=peek_cursor)
+        listing = Listing(fetch=fetch, read=read_threads, split=split_page, cut=cut_page, peek=peek_cursor)
         query = PageQuery(limit=10, order="asc", after=None, before=None)
         assert ids_of(await AsyncCursorPager(listing, query).collect()) == shelf.ids
         await settle()

@@ -21,11 +21,11 @@ from asyncruns._codec import (
     encode,
     is_cut_short,
     peek_cursor,
-    split_page,
 )
 from asyncruns._events import decode_event
 from asyncruns._protocol import Answer, judge
 from asyncruns._shapes import unstructure
+from asyncruns._slices import cut_page, read_item, split_page
 from asyncruns._sse import ServerSentEvent
 from asyncruns._wire import MAX_DEPTH
 from asyncruns.models import Message, MessageDeleted, Run, RunStep, TextContent, Thread, ThreadDeleted
@@ -777,6 +777,61 @@ class TestSplitPage:
         with pytest.raises(SchemaError) as caught:
             split_page(page_of(item))
         assert caught.value.path.startswith("$.data[")
+
+
+class TestCutPage:
+    """`cut_page`: bytes as sent, and a little of each item."""
+
+    def test_gives_the_bytes_and_what_stands_in_them(self):
+        """Any JSON value is as good; what is not there is None."""
+        first = (
+            b'{ "thread_id" :"thread_1", "id":"\\u0072un_1", "status": ["odd"], "created_at": 1.5e0 , "run_id":null}'
+        )
+        page, ids = cut_page(b'\xef\xbb\xbf{"data": [ %b,{"id":"run_2"} ], "has_more": true, "last_id": "x"}' % first)
+        assert ids == ["run_1", "run_2"]
+        assert [bytes(item.json) for item in page.data] == [first, b'{"id":"run_2"}']
+        told = [(item.id, item.status, item.created_at, item.thread_id, item.run_id) for item in page.data]
+        assert told == [("run_1", ["odd"], 1.5, "thread_1", None), ("run_2", None, None, None, None)]
+        assert (page.has_more, page.first_id, page.last_id) == (True, None, "x")
+        page, ids = cut_page(page_of())
+        assert (page.data, list(ids)) == ((), [])
+
+    @pytest.mark.parametrize("name", ["status", "created_at", "thread_id", "run_id", "json", "usage"])
+    def test_a_number_that_nothing_can_hold(self, name):
+        """It makes that field None, and nothing else."""
+        item = b'{"%b": 1e999, "id": "run_1", "object": "thread.run"}' % name.encode()
+        page, ids = cut_page(b'{"data": [{"id": "run_0", "status": "queued"}, %b]}' % item)
+        assert (ids, page.data[0].status) == (["run_0", "run_1"], "queued")
+        read = page.data[1]
+        assert (bytes(read.json), read.status, read.created_at, read.thread_id) == (item, None, None, None)
+        assert read_item(item).id == "run_1"
+
+    def test_of_what_is_told_twice_the_last_counts(self):
+        """As JSON readers mostly do."""
+        page, ids = cut_page(b'{"data": [{"id": "a", "status": "queued", "id": "b", "status": "failed"}]}')
+        assert (ids, page.data[0].status) == (["b"], "failed")
+
+    @given(position=st.integers(0, 5000), put=st.binary(max_size=3), cut=st.integers(0, 4))
+    def test_takes_what_split_page_takes(self, position, put, cut):
+        """And gives the same bytes."""
+        whole = page_of(RUN | {"odd": [1.5e3, -0.0, "é\n\u2028😀", True]}, STEP)
+        at = position % len(whole)
+        damaged = whole[:at] + put + whole[at + cut :]
+        try:
+            page, _ = split_page(damaged)
+        except AsyncRunsError as error:
+            with pytest.raises(type(error)):
+                cut_page(damaged)
+        else:
+            cut_up, _ = cut_page(damaged)
+            assert attrs.evolve(cut_up, data=tuple(bytes(item.json) for item in cut_up.data)) == page
+
+    @pytest.mark.parametrize("item", [{}, {"id": None}, {"id": 5}, "run_1", None])
+    def test_an_item_without_an_id_is_an_error(self, item):
+        """A walk could not go on from it."""
+        for read in (lambda: cut_page(page_of(item)), lambda: read_item(json.dumps(item).encode())):
+            with pytest.raises(SchemaError):
+                read()
 
 
 class TestPeekCursor:

@@ -10,9 +10,10 @@ import attrs
 import pytest
 
 from asyncruns import errors
-from asyncruns._codec import decode, decode_page, encode, split_page
+from asyncruns._codec import decode, decode_page, encode
 from asyncruns._protocol import Answer, judge
 from asyncruns._shapes import unstructure
+from asyncruns._slices import split_page
 from asyncruns.models import Message, MessageDeleted, Run, RunStep, Thread, ThreadDeleted
 
 FOLDER = Path(__file__).parents[3] / "shared" / "payloads"
