@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -27,6 +27,7 @@ from asyncruns.errors import (
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,255}", re.ASCII)
 _NAMED = "((?=[A-Za-z~-]*[0-9_])[A-Za-z0-9][A-Za-z0-9_~-]*)"  # An id as servers make them, and no word of the text.
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII).fullmatch
 _ACTIVE_RUN = re.compile(rf"\bactive run\b(?: {_NAMED})?|\ba run {_NAMED} is active")
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
 _STATUS_ERRORS: Mapping[int, type[StatusError]] = {
@@ -115,8 +116,12 @@ def run_path(thread_id: object, run_id: object) -> str:
 
 def with_query(target: str, query: Iterable[tuple[str, str]]) -> str:
     """Add *query* to *target*, percent-encoded (brackets too: `include%5B%5D`)."""
-    encoded = urlencode(list(query), quote_via=quote)
+    encoded = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in query])
     return f"{target}?{encoded}" if encoded else target
+
+
+def _quoted(text: str) -> str:
+    return text if _NEEDS_NO_QUOTES(text) else quote(text, safe="")
 
 
 def check_base_url(value: object, *, allow_insecure_http: bool) -> str:

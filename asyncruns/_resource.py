@@ -5,8 +5,6 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-import attrs
-
 from asyncruns._arguments import check_count, check_limit, check_order
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor
 from asyncruns._once import creation_unknown
@@ -181,8 +179,9 @@ class Resource:
     async def _fetch_page(
         self, target: str, rest: Sequence[tuple[str, str]], timeout: float | None, query: PageQuery
     ) -> bytes:
-        pairs = [(name, str(value)) for name, value in attrs.asdict(query).items() if value is not None]
-        answer = await self._transport.send(_get_request(with_query(target, [*pairs, *rest])), timeout=timeout)
+        pairs = [("limit", str(query.limit)), ("order", query.order), ("after", query.after), ("before", query.before)]
+        told = [(name, value) for name, value in pairs if value is not None]
+        answer = await self._transport.send(_get_request(with_query(target, [*told, *rest])), timeout=timeout)
         return answer.body
 
 

@@ -137,9 +137,9 @@ class Walk(Generic[U]):
         self._ahead = cursor, task
 
     async def _fetch(self, cursor: str | None, limit: int) -> bytes:
-        if self._backwards:
-            return await self._listing.fetch(attrs.evolve(self._query, limit=limit, before=cursor))
-        return await self._listing.fetch(attrs.evolve(self._query, limit=limit, after=cursor))
+        query = self._query
+        after, before = (query.after, cursor) if self._backwards else (cursor, query.before)
+        return await self._listing.fetch(PageQuery(limit=limit, order=query.order, after=after, before=before))
 
     async def _arrived(self, limit: int) -> bytes:
         """Return the page at the cursor, from the request under way if there is one."""

@@ -44,7 +44,8 @@ def settled(items: Sequence[RawItem], walk: Walk) -> int:
     statuses = [item.status for item in items]
     if walk.kind != "runs":
         return statuses.index("in_progress") if "in_progress" in statuses else len(items)
-    return next((number for number, status in enumerate(statuses) if not is_terminal(status)), len(items))
+    settle = list(map(is_terminal, statuses))
+    return len(items) if all(settle) else settle.index(False)
 
 
 def is_number(moment: object) -> TypeGuard[int | float]:
