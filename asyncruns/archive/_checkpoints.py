@@ -11,7 +11,7 @@ from asyncruns.archive._file import connect, log_of
 
 BYTES_BETWEEN = 2 * 2**20
 """How much is written between two of them."""
-LOG_BYTES = 16 * 2**20
+LOG_BYTES = 32 * 2**20
 """How long the log may get before the writer makes one itself, so that it begins anew."""
 
 

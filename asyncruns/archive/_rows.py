@@ -45,7 +45,7 @@ def _add_items(values: list[Any], page: PageWrite) -> None:
     common = "".join(f"\0{owner}" for owner in owners)
     for position, item in zip(page.positions, page.items, strict=True):
         id, json = item.id, item.json
-        head = crc32(f"{id}{common}\0{position}".encode("utf-8", "surrogatepass"))
+        head = crc32(f"{id}{common}\0{position}".encode())
         values += (id, *owners, position, crc32(json, head), str(json, "utf-8"))
 
 
