@@ -7,7 +7,18 @@ from typing import assert_type
 import aiohttp
 
 import asyncruns
-from asyncruns import AccessToken, AsyncCursorPager, Message, MessageDeleted, Page, Run, RunStep, Session, Thread
+from asyncruns import (
+    AccessToken,
+    AsyncCursorPager,
+    Message,
+    MessageDeleted,
+    Page,
+    RawItem,
+    Run,
+    RunStep,
+    Session,
+    Thread,
+)
 
 
 async def provide_text() -> str:
@@ -71,6 +82,7 @@ async def listings(session: Session) -> None:
     assert_type(pager.cursor, str | None)
     assert_type(pager.pages(), AsyncGenerator[Page[Run], None])
     assert_type(pager.raw(), AsyncGenerator[bytes, None])
+    assert_type(pager.raw_pages(ahead=False), AsyncGenerator[Page[RawItem], None])
     assert_type(await pager, Page[Run])
     assert_type(await pager.collect(max_items=3), list[Run])
     async for run in pager:

@@ -415,7 +415,12 @@ class TestRefusals:
     @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"5", b"true"])
     def test_what_is_no_object_is_refused(self, body):
         """As an object and as a page, by every reader."""
-        for read in (lambda: decode(body, Run), lambda: decode_page(body, Run), lambda: split_page(body)):
+        for read in (
+            lambda: decode(body, Run),
+            lambda: decode_page(body, Run),
+            lambda: split_page(body),
+            lambda: cut_page(body),
+        ):
             with pytest.raises(SchemaError) as caught:
                 read()
             assert caught.value.path == "$"
@@ -430,7 +435,12 @@ class TestRefusals:
     )
     def test_an_error_object_is_told_as_one(self, body, message):
         """The server said yes and meant no; its words are shown."""
-        for read in (lambda: decode(body, Run), lambda: decode_page(body, Run), lambda: split_page(body)):
+        for read in (
+            lambda: decode(body, Run),
+            lambda: decode_page(body, Run),
+            lambda: split_page(body),
+            lambda: cut_page(body),
+        ):
             with pytest.raises(ProtocolError) as caught:
                 read()
             assert type(caught.value) is ProtocolError
@@ -447,14 +457,18 @@ class TestRefusals:
     def test_a_page_with_a_wrong_frame_is_refused(self, frame):
         """`has_more` is true, false or not said; nothing is guessed from other values."""
         [name] = frame
-        for read in (lambda body: decode_page(body, Run), split_page):
+        for read in (lambda body: decode_page(body, Run), split_page, cut_page):
             with pytest.raises(SchemaError) as caught:
                 read(page_of(RUN, **frame))
             assert caught.value.path == f"$.{name}"
 
     def test_a_page_without_data_is_refused(self):
         """An object that is no page is not an empty page."""
-        for read in (lambda: decode_page(b'{"object": "list"}', Run), lambda: split_page(b"{}")):
+        for read in (
+            lambda: decode_page(b'{"object": "list"}', Run),
+            lambda: split_page(b"{}"),
+            lambda: cut_page(b"{}"),
+        ):
             with pytest.raises(SchemaError) as caught:
                 read()
             assert caught.value.path == "$.data"
@@ -483,7 +497,12 @@ class TestRefusals:
     )
     def test_what_is_no_json_is_refused(self, body):
         """Cut, doubled, NaN, not UTF-8, endlessly nested: one error."""
-        readers = (lambda: decode(body, Run), lambda: decode_page(body, Run), lambda: split_page(body))
+        readers = (
+            lambda: decode(body, Run),
+            lambda: decode_page(body, Run),
+            lambda: split_page(body),
+            lambda: cut_page(body),
+        )
         for read in (*readers, lambda: decode_plain(body)):
             with pytest.raises(DecodeError, match="not readable JSON"):
                 read()
@@ -519,7 +538,7 @@ class TestRefusals:
             for read in (decode, decode_page):
                 with suppress(AsyncRunsError):
                     read(body, model)
-        for other in (split_page, decode_plain):
+        for other in (split_page, cut_page, decode_plain):
             with suppress(AsyncRunsError):
                 other(body)
 
@@ -708,7 +727,7 @@ def test_a_million_hard_bytes_take_little_time(name):
     def told_once(data):
         check_told_once(data, Run)
 
-    for read in (lambda data: decode(data, Run), lambda data: decode_page(data, Run), split_page, told_once):
+    for read in (lambda data: decode(data, Run), lambda data: decode_page(data, Run), split_page, cut_page, told_once):
         assert seconds(read) < _FAR_TOO_LONG
     for read in (decode_plain, is_cut_short, lambda data: peek_cursor(data, "last_id")):
         assert seconds(read) < _FAR_TOO_LONG
