@@ -3,6 +3,7 @@
 import asyncio
 import json
 import selectors
+import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,6 +21,9 @@ from asyncruns.emulator.fixtures import emulator
 __all__ = ["emulator"]
 
 MOST_AT_ONCE = 0.02
+
+# A shell's script begins what is to run in the background with Ctrl-C ignored, and so would be what the tests begin.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SteadySelector(selectors.DefaultSelector):
