@@ -42,19 +42,8 @@ class _Unread(msgspec.Struct, gc=False):
     run_id: Raw = Raw(b"null")
 
 
-class _Id(msgspec.Struct):
-    id: str
-
-
-class _Owner(msgspec.Struct):
-    thread_id: Any = None
-    run_id: Any = None
-
-
 _ITEMS: Any = msgspec.json.Decoder(page_struct(RawItem))
 _UNREAD: Any = msgspec.json.Decoder(page_struct(_Unread))
-_IDS: Any = msgspec.json.Decoder(page_struct(_Id))
-_OWNERS: Any = msgspec.json.Decoder(page_struct(_Owner))
 _FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9._~-]+)"')
 _read_item = msgspec.json.Decoder(RawItem).decode
 _read_little = msgspec.json.Decoder(_Unread).decode
@@ -72,7 +61,7 @@ def split_page(data: bytes) -> tuple[Page[bytes], Sequence[str]]:
     with _refusals_told(data):
         frame = _frame(data)
         blobs = tuple(map(bytes, frame.data))
-        ids = _ids(blobs) or [item.id for item in _IDS.decode(data).data]
+        ids = _ids(blobs) or [item.id for item in read_items(data)]
     return _page(frame, blobs), ids
 
 
@@ -84,10 +73,7 @@ def cut_page(data: bytes) -> tuple[Page[RawItem], Sequence[str]]:
     data = without_bom(data)
     with _refusals_told(data):
         frame = _frame(data)
-        try:
-            items = _ITEMS.decode(data).data
-        except msgspec.DecodeError:
-            items = list(map(_readable, _UNREAD.decode(data).data))
+    items = read_items(data)
     for item, blob in zip(items, frame.data, strict=True):
         item.json = blob
     return _page(frame, tuple(items)), [item.id for item in items]
@@ -105,13 +91,18 @@ def read_item(blob: bytes) -> RawItem:
             return _readable(_read_little(blob))
 
 
-def read_owners(data: bytes) -> Sequence[object]:
-    """Return of each item of a page, which `split_page` took, whose it says that it is.
+def read_items(data: bytes) -> list[RawItem]:
+    """Read the little of each item of a page that `cut_page` reads; `json` stays empty.
 
-    These have `thread_id` and `run_id`: any JSON value, None where there is none.
+    Raises as `decode`.
     """
-    owners: list[object] = _OWNERS.decode(without_bom(data)).data
-    return owners
+    data = without_bom(data)
+    with _refusals_told(data):
+        try:
+            items: list[RawItem] = _ITEMS.decode(data).data
+        except msgspec.DecodeError:
+            items = list(map(_readable, _UNREAD.decode(data).data))
+    return items
 
 
 @contextmanager

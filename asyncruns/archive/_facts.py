@@ -1,4 +1,4 @@
-"""What is read of every item, and whether it can still change."""
+"""What an item as it was sent tells: whether it can still change, and which of several came first."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -14,9 +14,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def reader_of(struct: type[T]) -> Callable[[bytes], T]:
-    """Return what reads an item as *struct*: all of it, or the facts beside a number that nothing can hold.
+    """Return what reads an item as *struct*: all of it, or what `RawItem` has beside a number that nothing can hold.
 
-    Of one that is nested too deep to be read here, there are none, and its id is empty.
+    Of one that is nested too deep to be read here, that is nothing, and its id is empty.
     """
     decode = msgspec.json.Decoder(struct).decode
     names = [name for name in RawItem.__struct_fields__ if name in struct.__struct_fields__]

@@ -324,6 +324,14 @@ async def test_row_53_row_of_nobody_as_bytes(bench: Bench, indent: int | None) -
         assert ids_in(await _gather(session.runs.list(THREAD).raw())) == ["run_1", "run_2"]
 
 
+@pytest.mark.parametrize("owner", [b"1e999", b"null"])
+async def test_row_53_row_whose_owner_cannot_be_read_as_bytes(bench: Bench, owner: bytes) -> None:
+    """A number that nothing can hold, in place of a thread, says of no thread that the item is its."""
+    item = b'{"id":"run_1","thread_id":%b}' % owner
+    async with bench.serve(answer(b'{"data":[%b],"has_more":false}' % item)) as (_, session):
+        assert await _gather(session.runs.list(THREAD).raw()) == [item]
+
+
 async def test_row_53_row_of_another_thread_that_names_ours_as_bytes(bench: Bench) -> None:
     """A raw item of another thread is an error, too, where an object in it names the one that was asked for."""
     other = run("run_9", thread_id="thread_other", metadata={"thread_id": THREAD})
