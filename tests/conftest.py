@@ -208,6 +208,20 @@ async def open_session(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> As
 
 
 @pytest.fixture
+def own_tasks() -> Callable[[], set[asyncio.Task[Any]]]:
+    """Return what gives the tasks of this loop that are not the emulator's, which has one for each open connection."""
+
+    def tasks() -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks() if not _named(task).startswith("RequestHandler")}
+
+    return tasks
+
+
+def _named(task: asyncio.Task[Any]) -> str:
+    return getattr(task.get_coro(), "__qualname__", "")
+
+
+@pytest.fixture
 async def session(emulator: Emulator, open_session: OpenSession) -> Session:
     """Give the test an open session on its emulator."""
     return await open_session(emulator)

@@ -58,11 +58,6 @@ def ids_of(items):
     return [json.loads(item)["id"] if isinstance(item, bytes) else item.id for item in items]
 
 
-def tasks():
-    """Return the tasks of this loop that are not the emulator's."""
-    return {task for task in asyncio.all_tasks() if not task.get_coro().__qualname__.startswith("RequestHandler")}
-
-
 async def settle():
     """Let whatever was begun in the background reach the server."""
     await asyncio.sleep(0.05)
@@ -344,35 +339,35 @@ class TestCosts:
 
     @pytest.mark.parametrize("count", [1, 6, 11, 35])
     @pytest.mark.parametrize("walk", ["__aiter__", "raw"])
-    async def test_leaving_early_leaks_nothing(self, open_session, emulator, thread_id, count, walk):
+    async def test_leaving_early_leaks_nothing(self, open_session, emulator, thread_id, count, walk, own_tasks):
         """No task and no request is left, and the session's one connection serves the next call."""
         session = await open_session(emulator, max_connections=1)
         emulator.delay = 0.02
-        before = tasks()
+        before = own_tasks()
         await take(getattr(session.runs.list(thread_id, limit=10), walk)(), count)
-        assert tasks() == before
+        assert own_tasks() == before
         emulator.delay = 0.0
         assert (await session.threads.retrieve(thread_id, timeout=2)).id == thread_id
 
-    async def test_a_walk_dropped_without_closing_leaks_nothing(self, session, emulator, thread_id):
+    async def test_a_walk_dropped_without_closing_leaks_nothing(self, session, emulator, thread_id, own_tasks):
         """A plain `break` leaves the generator to the collector and the loop, which close it."""
-        before = tasks()
+        before = own_tasks()
         async for _ in session.runs.list(thread_id, limit=10):
             break
         gc.collect()
         await settle()
-        assert tasks() == before
+        assert own_tasks() == before
 
-    async def test_cancelling_the_consumer_cancels_the_request(self, session, emulator, thread_id):
+    async def test_cancelling_the_consumer_cancels_the_request(self, session, emulator, thread_id, own_tasks):
         """The task that walks is gone at once, and so is what it asked for."""
         emulator.delay = 30.0
-        before = tasks()
+        before = own_tasks()
         walking = asyncio.create_task(session.runs.list(thread_id).collect())
         await settle()
         walking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await walking
-        assert tasks() == before
+        assert own_tasks() == before
         emulator.delay = 0.0
 
     async def test_a_prefetch_that_fails_after_the_walk_was_left_is_quiet(self):

@@ -717,12 +717,12 @@ WAYS = [leave_by_break, leave_by_error, leave_by_cancel, leave_by_timeout, leave
 
 
 @pytest.mark.parametrize("leave", WAYS)
-async def test_a_pool_of_two_survives_a_thousand(emulator, open_session, leave):
+async def test_a_pool_of_two_survives_a_thousand(emulator, open_session, leave, own_tasks):
     """A thousand streams left in any way leave a session of two connections usable, and nothing behind."""
     emulator.clock._follows_streams = False  # Nothing more comes: each stream is left in the middle.
     session = await open_session(emulator, max_connections=2, timeout=10)
     thread_ids = [(await session.threads.create()).id for _ in range(50)]
-    tasks = len(asyncio.all_tasks())
+    tasks = own_tasks()
     for number in range(1000):
         await leave(session.runs.stream(thread_ids[number % 50], assistant_id="asst_1"))
         if number % 50 == 49:
@@ -730,7 +730,7 @@ async def test_a_pool_of_two_survives_a_thousand(emulator, open_session, leave):
     thread = await session.threads.create()
     assert (await session.runs.create(thread.id, assistant_id="asst_1")).status == "queued"
     for _ in range(400):
-        is_quiet = len(asyncio.all_tasks()) <= tasks + 1 and not session._transport._http.connector._acquired
+        is_quiet = own_tasks() == tasks and not session._transport._http.connector._acquired
         if is_quiet:
             break
         await asyncio.sleep(0.005)

@@ -41,14 +41,18 @@ async def begin(session, emulator, *seconds):
     return runs
 
 
-async def quiet(session, tasks):
-    """Check that no task and no request is left."""
-    for _ in range(200):
-        is_quiet = len(asyncio.all_tasks()) <= tasks and not session._transport._http.connector._acquired
-        if is_quiet:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(asyncio.all_tasks())
+@pytest.fixture
+def quiet(own_tasks):
+    """Return a check that no task and no request is left."""
+
+    async def check(session, tasks):
+        for _ in range(200):
+            if own_tasks() == tasks and not session._transport._http.connector._acquired:
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError(own_tasks() - tasks)
+
+    return check
 
 
 RUNNING = {"id": "run_1", "object": "thread.run", "thread_id": "thread_1", "status": "in_progress"}
@@ -175,10 +179,10 @@ class TestWaitAll:
         ended = [each async for each in session.runs.wait_all(runs, timeout=0.05, cancel_on_timeout=True)]
         assert [waited.error.run.status for waited in ended] == ["cancelling"] * 2
 
-    async def test_leaving_early_ends_the_waits(self, session, emulator, turning):
+    async def test_leaving_early_ends_the_waits(self, session, emulator, turning, own_tasks, quiet):
         """Who leaves ends the other waits, and the runs go on."""
         runs = await begin(session, emulator, 0.1, *[500.0] * 20)
-        tasks = len(asyncio.all_tasks())
+        tasks = own_tasks()
         waits = session.runs.wait_all(runs, timeout=60, poll_interval=0.01)
         async for waited in waits:
             assert waited.run_id == runs[0].id
@@ -187,14 +191,14 @@ class TestWaitAll:
         await quiet(session, tasks)
         assert {(await session.runs.retrieve(run.thread_id, run.id)).status for run in runs[1:]} <= {"in_progress"}
 
-    async def test_being_cancelled_ends_the_waits(self, session, emulator):
+    async def test_being_cancelled_ends_the_waits(self, session, emulator, own_tasks, quiet):
         """Who is cancelled while waiting leaves nothing behind."""
 
         async def wait_for_all():
             return [each async for each in session.runs.wait_all(runs, timeout=60)]
 
         runs = await begin(session, emulator, *[500.0] * 20)
-        tasks = len(asyncio.all_tasks())
+        tasks = own_tasks()
         task = asyncio.ensure_future(wait_for_all())
         await asyncio.sleep(0.05)
         task.cancel()
@@ -222,12 +226,12 @@ class TestWaitAll:
         ended = [each.run.status async for each in small.runs.wait_all(runs, timeout=30)]
         assert ended == ["completed"] * 60
 
-    async def test_other_calls_take_their_turn(self, emulator, open_session, session):
+    async def test_other_calls_take_their_turn(self, emulator, open_session, session, own_tasks, quiet):
         """However many wait and read, a call of another kind gets the next free connection in its turn."""
         runs = await begin(session, emulator, *[500.0] * 60)
         small = await open_session(emulator, max_connections=2)
         small._transport.sleep = lambda seconds: asyncio.sleep(0)
-        tasks = len(asyncio.all_tasks())
+        tasks = own_tasks()
 
         async def wait_for_all():
             return [each async for each in small.runs.wait_all(runs, timeout=60, poll_interval=0.001)]
