@@ -21,7 +21,7 @@ T = TypeVar("T")
 _MODELS: dict[Table, type[Any]] = {"runs": Run, "steps": RunStep, "messages": Message, "threads": Thread}
 _OF_THREAD = "thread_id = ?"
 # A run's steps lie with those of its thread.
-_OF_RUN = "thread_id IN (SELECT thread_id FROM runs WHERE id = ?1) AND run_id = ?1"
+_OF_RUN = "thread_id IN (SELECT thread_id FROM runs WHERE id = ?) AND run_id = ?"
 _OF_RUN_IN_THREAD = "run_id = ? AND thread_id = ?"
 
 
@@ -119,7 +119,7 @@ class Archive:
     def raw_steps(self, run_id: str, *, thread_id: str | None = None) -> Iterator[bytes]:
         """Yield the JSON of a run's steps exactly as sent, in the server's order; its thread is as for `steps`."""
         if thread_id is None:
-            return self._blobs("steps", _OF_RUN, run_id)
+            return self._blobs("steps", _OF_RUN, run_id, run_id)
         return self._blobs("steps", _OF_RUN_IN_THREAD, run_id, thread_id)
 
     def named(self, table: Kind, ids: Sequence[str]) -> Iterator[bytes]:
