@@ -1,6 +1,6 @@
 """Drive a run through its required actions: carry its tool calls out, submit the outputs, wait, and again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -30,18 +30,6 @@ class ToolCaller(Protocol):
         ...
 
 
-class Submitter(Protocol):
-    """What `drive` needs of the API; `Runs` is one."""
-
-    async def submit_tool_outputs(self, thread_id: str, run_id: str, *, tool_outputs: Sequence[ToolOutput]) -> Run:
-        """Submit the outputs."""
-        ...
-
-    def stream_tool_outputs(self, thread_id: str, run_id: str, *, tool_outputs: Sequence[ToolOutput]) -> RunStream:
-        """Return a stream that submits them, when entered."""
-        ...
-
-
 @attrs.frozen(kw_only=True)
 class Driver:
     """How to drive one run.
@@ -49,13 +37,15 @@ class Driver:
     Attributes:
         waiter: Waits for the run.
         tools: Carries its tool calls out.
-        runs: Submits their outputs.
+        submit: Submits their outputs.
+        stream: Returns a stream that submits them, when entered.
         on_event: Called with each event of a stream that submits them. None: no stream is wanted.
     """
 
     waiter: Waiter
     tools: ToolCaller
-    runs: Submitter
+    submit: Callable[[Sequence[ToolOutput]], Awaitable[Run]]
+    stream: Callable[[Sequence[ToolOutput]], RunStream]
     on_event: Callable[[StreamEvent], object] | None
 
     async def drive(self, deadline: Deadline) -> Run:
@@ -83,7 +73,7 @@ class Driver:
         """Submit *outputs*, and give `on_event` what a stream tells of the run then; return the server's refusal."""
         try:
             if self.on_event is None or not await self._streamed(outputs, self.on_event):
-                await self.runs.submit_tool_outputs(self.waiter.thread_id, self.waiter.run_id, tool_outputs=outputs)
+                await self.submit(outputs)
         except BadRequestError as refusal:
             return refusal
         return None
@@ -92,9 +82,7 @@ class Driver:
         """Submit *outputs* with a stream; False where none began, and nobody knows whether they arrived."""
         has_begun = False
         try:
-            async with self.runs.stream_tool_outputs(
-                self.waiter.thread_id, self.waiter.run_id, tool_outputs=outputs
-            ) as stream:
+            async with self.stream(outputs) as stream:
                 has_begun = True
                 with suppress(StreamInterrupted, StreamServerError, ProtocolError):  # Reading the run tells the rest.
                     async for event in stream:

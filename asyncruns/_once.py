@@ -124,6 +124,8 @@ class Change:
             except AsyncRunsError as error:
                 if is_ambiguous(error):
                     unknown = error
+                elif attempt and isinstance(error, DeadlineExceeded):
+                    break  # That it was not sent again is not the news.
                 elif not attempt or not isinstance(error, BadRequestError):
                     raise
                 lost = error
@@ -148,7 +150,8 @@ def is_ambiguous(error: AsyncRunsError) -> bool:
         began, _ = judge_status(error.status, error.code, {})
         return began or error.status < 200  # It takes the request up, and then speaks another protocol.
     if isinstance(error, DeadlineExceeded):
-        return error.attempts > 0
+        last = error.__cause__  # How the last attempt ended, where the time was up before the next.
+        return is_ambiguous(last) if isinstance(last, AsyncRunsError) else error.attempts > 0
     is_of_no_use = isinstance(error, ProtocolError) and not isinstance(error, UnexpectedRedirectError)
     return is_of_no_use or isinstance(error, ConnectionLost | TruncatedBodyError)
 

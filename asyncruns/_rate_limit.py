@@ -24,7 +24,8 @@ class RateLimit:
     intervals, which narrow again with success. So that it seldom comes to that, the server's `x-ratelimit-*-requests`
     are heeded: once half of its limit is used up, what remains is spread over the time until the limit is whole
     again, and when nothing remains, everybody waits for that moment. Waiting for the first turn of a call does not
-    count against the call's timeout, but against that of `wait` and `drive`.
+    count against the call's timeout, but against that of `wait` and `drive`, and of all that begins, answers or cancels
+    a run: without a turn in time nothing is sent.
 
     Args:
         requests_per_minute: Most requests a minute, evenly spread. None: as many as the server takes.

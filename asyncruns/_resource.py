@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -51,10 +52,10 @@ class Resource:
         self._reader = RunReader(ask=self._ask_for_run, read=self._read_run)
 
     async def _get(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
-        return self._read(await self._transport.send(_get_request(target), timeout=timeout), model, **expected)
+        return self._read(await self._transport.send(get_request(target), timeout=timeout), model, **expected)
 
     async def _get_raw(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> bytes:
-        answer = await self._transport.send(_get_request(target), timeout=timeout)
+        answer = await self._transport.send(get_request(target), timeout=timeout)
         self._read(answer, model, **expected)
         return answer.body.removeprefix(b"\xef\xbb\xbf")
 
@@ -68,8 +69,14 @@ class Resource:
         repeatable: bool = False,
         **expected: str | None,
     ) -> T:
-        request = Request(method="POST", target=target, body=encode(body), repeatable=repeatable)
+        request = post_request(target, body, repeatable=repeatable)
         return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
+
+    async def _sent(
+        self, request: Request, model: type[T], timeout: float | None, by: float, **expected: str | None
+    ) -> T:
+        """Send *request*, and return what answers it by a moment on the loop's clock."""
+        return self._read(await self._transport.send(request, timeout=timeout, by=by), model, **expected)
 
     async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
         request = Request(method="DELETE", target=target)
@@ -84,15 +91,17 @@ class Resource:
         on_interrupt: OnInterrupt,
         subject: Subject,
         is_enough: Callable[[Run], bool] = rests,
+        by: float | None = None,
     ) -> RunStream:
         """Return a stream over the answer to *body*, which creates a run unless *subject* has one.
 
-        Where the stream is gone, the run is read until *is_enough*.
+        Where the stream is gone, the run is read until *is_enough*. The answer begins *by* a moment on the loop's
+        clock, and without one within the timeout.
         """
-        request = Request(method="POST", target=target, body=encode({**body, "stream": True}))
+        request = post_request(target, {**body, "stream": True})
         subject.is_checked = self._checks_identity
         return RunStream(
-            partial(self._opened, request, timeout, subject),
+            partial(self._opened, request, timeout, by, subject),
             partial(self._rested, is_enough),
             self._transport.redacted,
             subject=subject,
@@ -100,9 +109,10 @@ class Resource:
             on_interrupt=on_interrupt,
         )
 
-    async def _opened(self, request: Request, timeout: float | None, subject: Subject) -> LiveBytes:
+    async def _opened(self, request: Request, timeout: float | None, by: float | None, subject: Subject) -> LiveBytes:
+        by = self._deadline(timeout).when if by is None else by
         try:
-            return await self._transport.stream(request, timeout=timeout)
+            return await self._transport.stream(request, timeout=timeout, by=by)
         except UnexpectedContentError:  # It says by itself that the run may have been created.
             raise
         except AsyncRunsError as error:
@@ -113,6 +123,9 @@ class Resource:
 
     async def _rested(self, is_enough: Callable[[Run], bool], thread_id: str, run_id: str) -> Run:
         return await self._waiter(thread_id, run_id).rest(Deadline(_SETTLE_SECONDS), is_enough)
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(self._transport.timeout if timeout is None else check_seconds("timeout", timeout))
 
     def _waiter(self, thread_id: str, run_id: str, poll_interval: float | None = None) -> Waiter:
         return Waiter(
@@ -125,7 +138,7 @@ class Resource:
         )
 
     def _ask_for_run(self, thread_id: str, run_id: str, by: float) -> Awaitable[Answer]:
-        return self._transport.send(_get_request(run_path(thread_id, run_id)), by=by)
+        return self._transport.send(get_request(run_path(thread_id, run_id)), by=by)
 
     def _read_run(self, answer: Answer, thread_id: str, run_id: str) -> Run:
         return self._read(answer, Run, thread_id=thread_id, id=run_id)
@@ -146,6 +159,7 @@ class Resource:
         model: type[T],
         params: Mapping[str, Any],
         timeout: float | None,
+        by: float = inf,
         **expected: str | None,
     ) -> AsyncCursorPager[T]:
         known = {**_LISTING_DEFAULTS, **params}
@@ -159,7 +173,7 @@ class Resource:
         rest = [pair for name, value in known.items() for pair in _query_pairs(name, value)]
         checked = expected if self._checks_identity else {}
         listing = Listing(
-            fetch=partial(self._fetch_page, target, rest, timeout),
+            fetch=partial(self._fetch_page, target, rest, timeout, by=by),
             read=self._without_key(partial(_read_page, model, checked)),
             split=self._without_key(partial(_split_page, checked)),
             cut=self._without_key(partial(_cut_page, checked)),
@@ -177,16 +191,26 @@ class Resource:
         return read_or_tell
 
     async def _fetch_page(
-        self, target: str, rest: Sequence[tuple[str, str]], timeout: float | None, query: PageQuery
+        self,
+        target: str,
+        rest: Sequence[tuple[str, str]],
+        timeout: float | None,
+        query: PageQuery,
+        by: float = inf,
     ) -> bytes:
         pairs = [("limit", str(query.limit)), ("order", query.order), ("after", query.after), ("before", query.before)]
         told = [(name, value) for name, value in pairs if value is not None]
-        answer = await self._transport.send(_get_request(with_query(target, [*told, *rest])), timeout=timeout)
-        return answer.body
+        request = get_request(with_query(target, [*told, *rest]))
+        return (await self._transport.send(request, timeout=timeout, by=by)).body
 
 
-def _get_request(target: str) -> Request:
+def get_request(target: str) -> Request:
     return Request(method="GET", target=target, repeatable=True)
+
+
+def post_request(target: str, body: Mapping[str, object], *, repeatable: bool = False) -> Request:
+    """Return the request that sends *body*. Raises as `encode`."""
+    return Request(method="POST", target=target, body=encode(body), repeatable=repeatable)
 
 
 def _read_page(model: type[T], expected: Mapping[str, str | None], data: bytes) -> tuple[Page[T], Sequence[str]]:

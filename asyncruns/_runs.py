@@ -1,16 +1,17 @@
 """The runs of a thread: create, read, list, modify, cancel, answer, wait."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from math import inf
 from typing import Any, Literal, Unpack
 
 from asyncruns._arguments import REQUEST_KEY, check_params, with_request_key
 from asyncruns._driving import Driver, ToolCaller
 from asyncruns._once import Change, Creation
 from asyncruns._pager import AsyncCursorPager
-from asyncruns._protocol import check_seconds, run_path, thread_path, with_query
-from asyncruns._resource import Resource
+from asyncruns._protocol import Request, check_seconds, run_path, thread_path, with_query
+from asyncruns._resource import Resource, get_request, post_request
 from asyncruns._run_states import has_taken, is_stopping, is_terminal, rests
 from asyncruns._snapshots import Subject
 from asyncruns._stream import OnInterrupt, RunStream
@@ -66,27 +67,30 @@ class Runs(Resource):
         """
         if if_active not in ("raise", "wait", "cancel"):
             raise ValueError(f"if_active must be 'raise', 'wait' or 'cancel', not {if_active!r}.")
-        target, body = _creation(thread_id, params, request_key)
+        request, deadline = post_request(*_creation(thread_id, params, request_key)), self._deadline(timeout)
         creation = Creation(
             thread_id=thread_id,
             request_key=request_key,
-            post=lambda seconds: self._post(target, Run, body, seconds, thread_id=thread_id),
-            find=lambda key, seconds: self.find(thread_id, request_key=key, timeout=seconds),
+            post=lambda seconds: self._sent(request, Run, seconds, deadline.when, thread_id=thread_id),
+            find=lambda key, seconds: self._found(thread_id, key, seconds, deadline.when),
             outlast=None if if_active == "raise" else partial(self._outlast, thread_id, cancel=if_active == "cancel"),
             sleep=self._transport.sleep,
         )
-        return await creation.carry_out(self._deadline(timeout))
+        return await creation.carry_out(deadline)
 
     async def find(self, thread_id: str, *, request_key: str, timeout: float | None = None) -> Run | None:
         """Return the run that was created with *request_key*, or None; the thread's newest 100 runs are searched."""
-        page = await self.list(thread_id, timeout=timeout)
+        return await self._found(thread_id, request_key, timeout)
+
+    async def _found(self, thread_id: str, request_key: str, timeout: float | None, by: float = inf) -> Run | None:
+        page = await self._list(_runs_path(thread_id), Run, {}, timeout, by, thread_id=thread_id)
         return next((run for run in page.data if run.metadata.get(REQUEST_KEY) == request_key), None)
 
     async def _outlast(self, thread_id: str, run_id: str, deadline: Deadline, *, cancel: bool) -> None:
         """Wait until another run is terminal, after asking it to stop if *cancel*."""
         if cancel:
             with suppress(BadRequestError):  # It ended meanwhile.
-                await self.cancel(thread_id, run_id, timeout=deadline.left())
+                await self._stopped(thread_id, run_id, None, deadline)
         await self._waiter(thread_id, run_id).rest(deadline, is_terminal)
 
     def stream(
@@ -131,6 +135,18 @@ class Runs(Resource):
 
         Arguments and errors as `stream` and `submit_tool_outputs`.
         """
+        return self._streaming(thread_id, run_id, tool_outputs, timeout, idle_timeout, on_interrupt)
+
+    def _streaming(
+        self,
+        thread_id: str,
+        run_id: str,
+        tool_outputs: Sequence[ToolOutput],
+        timeout: float | None = None,
+        idle_timeout: float = 60.0,
+        on_interrupt: OnInterrupt = "raise",
+        by: float | None = None,
+    ) -> RunStream:
         tool_outputs = list(tool_outputs)
         target, body = _outputs(thread_id, run_id, tool_outputs)
         is_answered = has_taken(tool_outputs)
@@ -142,6 +158,7 @@ class Runs(Resource):
             on_interrupt,
             Subject(thread_id, run_id),
             lambda run: rests(run) and is_answered(run),
+            by,
         )
 
     async def retrieve(self, thread_id: str, run_id: str, *, timeout: float | None = None) -> Run:
@@ -179,8 +196,11 @@ class Runs(Resource):
         Raises:
             BadRequestError: The run is terminal already.
         """
-        target = f"{run_path(thread_id, run_id)}/cancel"
-        return await self._changed(thread_id, run_id, target, {}, timeout, is_stopping)
+        return await self._stopped(thread_id, run_id, timeout, self._deadline(timeout))
+
+    async def _stopped(self, thread_id: str, run_id: str, timeout: float | None, deadline: Deadline) -> Run:
+        request = post_request(f"{run_path(thread_id, run_id)}/cancel", {})
+        return await self._changed(thread_id, run_id, request, timeout, deadline, is_stopping)
 
     async def submit_tool_outputs(
         self,
@@ -201,26 +221,43 @@ class Runs(Resource):
         Raises:
             BadRequestError: The run does not wait for outputs (any more), or one is missing or unknown.
         """
+        return await self._submitted(thread_id, run_id, tool_outputs, timeout, self._deadline(timeout))
+
+    async def _submitted(
+        self,
+        thread_id: str,
+        run_id: str,
+        tool_outputs: Sequence[ToolOutput],
+        timeout: float | None,
+        deadline: Deadline,
+    ) -> Run:
         tool_outputs = list(tool_outputs)
-        target, body = _outputs(thread_id, run_id, tool_outputs)
-        return await self._changed(thread_id, run_id, target, body, timeout, has_taken(tool_outputs))
+        request = post_request(*_outputs(thread_id, run_id, tool_outputs))
+        return await self._changed(thread_id, run_id, request, timeout, deadline, has_taken(tool_outputs))
 
     async def _changed(
         self,
         thread_id: str,
         run_id: str,
-        target: str,
-        body: Mapping[str, object],
+        request: Request,
         timeout: float | None,
+        deadline: Deadline,
         is_done: Callable[[Run], bool],
     ) -> Run:
+        """Send *request* until it has done its work, and return the run by the deadline; the timeout is for each."""
+        longest = self._transport.timeout if timeout is None else timeout
+
+        def send(request: Request, seconds: float) -> Awaitable[Run]:
+            ids = {"thread_id": thread_id, "id": run_id}
+            return self._sent(request, Run, min(seconds, longest), deadline.when, **ids)
+
         change = Change(
-            post=lambda seconds: self._post(target, Run, body, seconds, thread_id=thread_id, id=run_id),
-            read=lambda seconds: self.retrieve(thread_id, run_id, timeout=seconds),
+            post=partial(send, request),
+            read=partial(send, get_request(run_path(thread_id, run_id))),
             is_done=is_done,
             sleep=self._transport.sleep,
         )
-        return await change.carry_out(self._deadline(timeout))
+        return await change.carry_out(deadline)
 
     async def wait(
         self,
@@ -326,7 +363,14 @@ class Runs(Resource):
         waiter, deadline = self._waiter(thread_id, run_id, poll_interval), Deadline(check_seconds("timeout", timeout))
         if not hasattr(tools, "outputs"):
             raise TypeError(f"tools must be a Toolbox, or have its outputs(), not {type(tools).__name__}")
-        return await Driver(waiter=waiter, tools=tools, runs=self, on_event=on_event).drive(deadline)
+        driver = Driver(
+            waiter=waiter,
+            tools=tools,
+            submit=lambda outputs: self._submitted(thread_id, run_id, outputs, None, deadline),
+            stream=lambda outputs: self._streaming(thread_id, run_id, outputs, by=deadline.when),
+            on_event=on_event,
+        )
+        return await driver.drive(deadline)
 
     async def _cancelled(self, thread_id: str, run_id: str) -> Run:
         """Ask the run to stop; return it as it then is, also if it ended meanwhile."""
@@ -334,9 +378,6 @@ class Runs(Resource):
             return await self.cancel(thread_id, run_id)
         except BadRequestError:
             return await self.retrieve(thread_id, run_id)
-
-    def _deadline(self, timeout: float | None) -> Deadline:
-        return Deadline(self._transport.timeout if timeout is None else check_seconds("timeout", timeout))
 
 
 def _creation(thread_id: str, params: Mapping[str, Any], request_key: str | None) -> tuple[str, dict[str, Any]]:

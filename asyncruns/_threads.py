@@ -7,7 +7,7 @@ from asyncruns._arguments import check_params, with_request_key
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import thread_path
-from asyncruns._resource import Resource
+from asyncruns._resource import Resource, post_request
 from asyncruns._snapshots import Subject
 from asyncruns._stream import OnInterrupt, RunStream
 from asyncruns._transport import Transport
@@ -90,8 +90,9 @@ class Threads(Resource):
             thread, run = _parted(params)
             created = await self.create(timeout=timeout, **thread)
             return await self._create_run(created.id, request_key=request_key, timeout=timeout, **run)
+        request, deadline = post_request("/threads/runs", params), self._deadline(timeout)
         try:
-            return await self._post("/threads/runs", Run, params, timeout)
+            return await self._sent(request, Run, timeout, deadline.when)
         except AsyncRunsError as error:
             unknown = creation_unknown(error, None)
             if unknown is None:

@@ -153,17 +153,17 @@ class Transport:
         """
         return self._call(request, timeout, by, live=False)
 
-    async def stream(self, request: Request, *, timeout: float | None = None) -> LiveAnswer:
+    async def stream(self, request: Request, *, timeout: float | None = None, by: float = inf) -> LiveAnswer:
         """Send *request* as `send` does, and return the stream that answers it: an iterator over bytes, to be closed.
 
-        The timeout ends when the answer begins. The bytes raise `TransportError` where the stream is cut or lost.
+        The time ends when the answer begins. The bytes raise `TransportError` where the stream is cut or lost.
         Closing it closes the connection, unless the stream came to its end; so does forgetting it.
 
         Raises:
             UnexpectedContentError: The server said yes with something other than a stream of events.
             TransportError, StatusError, ProtocolError: As `send`.
         """
-        answer = await self._call(request, timeout, inf, live=True)
+        answer = await self._call(request, timeout, by, live=True)
         self._live.add(answer)
         return answer
 
@@ -182,6 +182,8 @@ class Transport:
             await _turn(rate_limit, by)
         begun = self._timer.loop.time()
         seconds = min(seconds, by - begun)
+        if seconds <= 0:
+            raise DeadlineExceeded("The time was up before the request; nothing was sent.", attempts=0)
         timer = self._timer if seconds == self._settings.timeout else None
         call = _Call(request, live=live, when=begun + seconds, timer=timer)
         with call:
@@ -194,12 +196,13 @@ class Transport:
                 if not isinstance(outcome, Failure):
                     self._quota.give_back(call.attempts - 1)
                     return outcome
+                call.failed = outcome.error
                 await self._before_next(call, outcome, secret)
         raise DeadlineExceeded(
             f"{request.method} {request.target} had no complete answer in {seconds:g} seconds.",
             attempts=call.attempts,
             request_id=self._request_id(call),
-        )
+        ) from call.failed
 
     def redacted(self, error: ErrorT) -> ErrorT:
         """Return *error* without the key, should the server have echoed it, and without the frames that saw it."""
@@ -237,7 +240,7 @@ class Transport:
 
     async def _attempt(self, call: "_Call", secret: Secret) -> "Answer | LiveAnswer | Failure":
         """Ask once, in a slot that was taken; it is freed at the end, or by the live answer when it is closed."""
-        call.attempts, call.headers = call.attempts + 1, _NO_HEADERS
+        call.attempts, call.headers, call.failed = call.attempts + 1, _NO_HEADERS, None
         response, free = None, self._slots.release
         try:
             response = await self._ask(call.request, secret, live=call.live)
@@ -344,14 +347,16 @@ class _Call(Cutoff):
         attempts: Those begun so far.
         has_renewed: Whether one more was allowed because the key was refused.
         headers: Those of the last answer.
+        failed: What the last attempt failed with, until the next begins.
     """
 
-    __slots__ = ("attempts", "has_renewed", "headers", "live", "request")
+    __slots__ = ("attempts", "failed", "has_renewed", "headers", "live", "request")
 
     def __init__(self, request: Request, *, live: bool, when: float, timer: Timer | None) -> None:
         super().__init__(when, timer)
         self.request, self.live = request, live
         self.attempts, self.has_renewed = 0, False
+        self.failed: AsyncRunsError | None = None
         self.headers: Mapping[str, str] = _NO_HEADERS
 
 

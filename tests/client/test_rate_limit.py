@@ -2,11 +2,24 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from asyncruns import ConfigurationError, RateLimit, RetryPolicy, Toolbox, WaitTimeout
+from asyncruns import (
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    RateLimit,
+    RateLimitError,
+    RetryPolicy,
+    RunCreationUnknown,
+    RunStream,
+    Session,
+    Toolbox,
+    WaitTimeout,
+)
 from asyncruns._rate_limit import parse_reset, spread
 
 RUN = {"id": "run_1", "thread_id": "thread_1", "status": "completed", "created_at": 1}
@@ -276,6 +289,146 @@ async def test_waits_end_in_time_without_a_turn(server, open_session, what) -> N
         await getattr(session.runs, what)("thread_1", "run_1", *([Toolbox([])] * (what == "drive")), timeout=0.1)
     assert 0.1 <= loop.time() - began < 5
     assert len(server.requests) == 1
+
+
+OUTPUTS: Any = [{"tool_call_id": "call_1", "output": "x"}]
+PAGE = {"object": "list", "data": [], "has_more": False}
+
+
+async def enter(stream: RunStream) -> None:
+    """Do what `async with` does at first."""
+    async with stream:
+        pass
+
+
+WRITES: dict[str, Callable[[Session], Awaitable[object]]] = {
+    "create": lambda session: session.runs.create("thread_1", assistant_id="a", timeout=0.3),
+    "key": lambda session: session.runs.create("thread_1", assistant_id="a", request_key="job", timeout=0.3),
+    "submit": lambda session: session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=OUTPUTS, timeout=0.3),
+    "cancel": lambda session: session.runs.cancel("thread_1", "run_1", timeout=0.3),
+    "and_run": lambda session: session.threads.create_and_run(assistant_id="a", timeout=0.3),
+    "stream": lambda session: enter(session.runs.stream("thread_1", assistant_id="a", timeout=0.3)),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_nothing_is_sent_after_the_deadline(server, open_session, write) -> None:  # type: ignore[no-untyped-def]
+    """Whoever gets no turn within the timeout sends nothing, and is told so."""
+    limit = RateLimit()
+    session = await open_session(server, rate_limit=limit)
+    limit.note(429, {"retry-after": "900"}, 0.0)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(DeadlineExceeded, match="nothing was sent") as caught:
+        await write(session)
+    assert 0.3 <= loop.time() - began < 5
+    assert caught.value.attempts == 0
+    assert server.requests == []
+
+
+async def test_a_turn_after_the_deadline_is_none(  # type: ignore[no-untyped-def]
+    server, open_session, clocked
+) -> None:
+    """A turn that comes so late because the loop stood still is not used any more."""
+    limit = RateLimit()
+    session = await open_session(server, rate_limit=limit)
+    clocked(limit)
+    limit.note(429, {"retry-after": "9"}, 0.0)
+    with pytest.raises(DeadlineExceeded, match="nothing was sent"):
+        await WRITES["create"](session)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_refused_and_no_further_turn(server, open_session, write) -> None:  # type: ignore[no-untyped-def]
+    """Where the time is up before a refused request could be sent again, it is known that it was not carried out."""
+    if write is WRITES["key"]:
+        server.reply(PAGE)
+    server.reply({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0"})
+    limit = RateLimit()
+    session = await open_session(server, rate_limit=limit)
+
+    async def nap(_: float) -> None:
+        limit.note(429, {"retry-after": "900"}, 0.0)  # Another call's.
+
+    session._transport.sleep = nap
+    with pytest.raises(DeadlineExceeded) as caught:
+        await write(session)
+    assert isinstance(caught.value.__cause__, RateLimitError)
+    assert caught.value.attempts == 1
+
+
+async def test_lost_create_and_no_turn_to_look(server, open_session) -> None:  # type: ignore[no-untyped-def]
+    """Where no turn comes to look for the run of a create whose answer was lost, its outcome is unknown."""
+    server.reply(PAGE)
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "15m"}
+    server.reply({"error": {"message": "down"}}, status=500, headers=used_up)
+    session = await open_session(server, rate_limit=RateLimit())
+    with pytest.raises(RunCreationUnknown):
+        await WRITES["key"](session)
+    assert len(server.requests) == 2
+
+
+async def test_lost_cancel_and_no_turn_to_send_it_again(server, open_session) -> None:  # type: ignore[no-untyped-def]
+    """Where no turn comes to send again what was lost, the loss is told, and not that nothing was sent."""
+    server.hang_up()
+    server.reply({**RUN, "status": "in_progress"})
+    limit = RateLimit()
+    session = await open_session(server, rate_limit=limit)
+
+    async def nap(_: float) -> None:
+        limit.note(429, {"retry-after": "900"}, 0.0)  # Another call's.
+
+    session._transport.sleep = nap
+    with pytest.raises(ConnectionLost):
+        await WRITES["cancel"](session)
+    assert [request.method for request in server.requests] == ["POST", "GET"]
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+ACTION = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [CALL]}}
+ASKING = {**RUN, "status": "requires_action", "required_action": ACTION}
+
+
+@pytest.mark.parametrize("listen", [None, lambda _: None], ids=["submits", "streams"])
+async def test_drive_ends_in_time_without_a_turn(server, open_session, listen) -> None:  # type: ignore[no-untyped-def]
+    """A drive that gets no turn to submit what its tools gave ends at its own timeout, as one that waits does."""
+    server.reply(ASKING)
+    limit = RateLimit()
+    session = await open_session(server, rate_limit=limit)
+
+    async def f() -> str:
+        limit.note(429, {"retry-after": "900"}, 0.0)  # Another call's.
+        return ""
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(WaitTimeout, match="requires_action when last seen"):
+        await session.runs.drive("thread_1", "run_1", Toolbox([f]), timeout=0.3, on_event=listen)
+    assert 0.3 <= loop.time() - began < 5
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_drive_waits_for_a_turn(server, open_session, streams) -> None:  # type: ignore[no-untyped-def]
+    """What a drive submits may wait for its turn as long as the drive, also beyond the session's timeout."""
+    server.reply(ASKING)
+    server.reply(
+        b"data: [DONE]\n\n" if streams else RUN, headers={"Content-Type": "text/event-stream"} if streams else {}
+    )
+    server.reply(RUN)
+    limit = RateLimit()
+    limit.sleep = lambda _: asyncio.sleep(0.15)
+    session = await open_session(server, rate_limit=limit, timeout=0.1)
+
+    async def f() -> str:
+        limit.note(429, {"retry-after": "7"}, 0.0)  # Another call's.
+        return ""
+
+    listen = {"on_event": lambda _: None} if streams else {}
+    run = await session.runs.drive("thread_1", "run_1", Toolbox([f]), timeout=20, **listen)
+    assert run.status == "completed"
+    assert [request.method for request in server.requests] == ["GET", "POST", "GET"]
 
 
 async def test_session_takes_turns_and_listens(server, open_session) -> None:  # type: ignore[no-untyped-def]
