@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Unpack
 
 from asyncruns._arguments import check_params, with_request_key
+from asyncruns._codec import encode
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import thread_path
@@ -86,7 +87,8 @@ class Threads(Resource):
         """
         check_params(params, ThreadCreateAndRunParams)
         if request_key is not None:
-            with_request_key(params.get("metadata"), request_key)
+            # What cannot be sent is refused now, and not when the thread exists.
+            encode({**params, "metadata": with_request_key(params.get("metadata"), request_key)})
             thread, run = _parted(params)
             created = await self.create(timeout=timeout, **thread)
             return await self._create_run(created.id, request_key=request_key, timeout=timeout, **run)

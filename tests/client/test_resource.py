@@ -199,6 +199,25 @@ async def test_text_that_utf8_has_not(session, emulator):
     assert emulator.requests == []
 
 
+@pytest.mark.parametrize(
+    ("error", "wrong"),
+    [
+        (ValueError, {"temperature": math.nan}),
+        (ValueError, {"instructions": "\ud800"}),
+        (TypeError, {"model": object()}),
+        (ValueError, {"request_key": "\ud800"}),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_before_a_search(session, emulator, error, wrong):
+    """With a request key too, nothing is searched and no thread is created for a run that cannot be asked for."""
+    params = {"assistant_id": "a", "request_key": "job", **wrong}
+    with pytest.raises(error):
+        await session.runs.create("thread_1", **params)
+    with pytest.raises(error):
+        await session.threads.create_and_run(**params)
+    assert emulator.requests == []
+
+
 async def test_too_many_tools(session, emulator):
     """Twenty."""
     tools = [CodeInterpreterTool()] * 21
