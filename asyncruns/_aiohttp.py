@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-from asyncruns._pacing import Failure
+from asyncruns._pacing import Failure, judge_status
 from asyncruns._protocol import Request
 from asyncruns._unpack import ENCODINGS, Unpacker
 from asyncruns.errors import (
@@ -123,6 +123,9 @@ def failure(error: Exception, request: Request) -> Failure:
         return Failure(error=TLSError(f"{where}: no trusted connection{_reason(error)}."), began=False, transient=False)
     if isinstance(error, _CONNECT_ERRORS):
         return Failure(error=ConnectError(f"{where}: no connection{_reason(error)}."), began=False, transient=True)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        refused = ConnectError(f"{where}: no connection: the proxy answered with status {error.status}.")
+        return Failure(error=refused, began=False, transient=judge_status(error.status, None, {})[1])
     if isinstance(error, aiohttp.ClientPayloadError):
         cut = TruncatedBodyError(f"{where}: the answer was cut short.")
         return Failure(error=cut, began=True, transient=True)

@@ -132,7 +132,7 @@ class TransportError(AsyncRunsError):
 
 
 class ConnectError(TransportError):
-    """No connection came about: refused, unreachable, or the host's name is unknown. Nothing was sent."""
+    """No connection came about: refused, also by a proxy, unreachable, or of an unknown name. Nothing was sent."""
 
 
 class TLSError(TransportError):

@@ -27,6 +27,7 @@ from .bodies import RUN, THREAD, error, page, run, runs
 from .conftest import KEY, Bench, secrets_in, until
 from .script_server import Action, Exchange, Received, answer, close, dribble, hang, head, reply
 
+FAR = "https://127.0.0.1:9/v1"
 PROXY_PASSWORD = "CANARY-of-the-proxy"
 HOSTILE = "\x1b]0;owned\x07\x1b]8;;http://evil\x07\x1b]52;c;aGk=\x07\r\nfake line\u202egnp.exe\u2066\x9b31m"
 
@@ -98,6 +99,18 @@ async def test_password_of_a_proxy(bench: Bench, scheme: str) -> None:
     async with through(port) as session:
         bench.look_at(await bench.fails(ConnectError, session.runs.retrieve(THREAD, RUN)))
     assert not [text for text in bench.shown if PROXY_PASSWORD in text]
+
+
+@pytest.mark.parametrize(("status", "asked"), [(503, 3), (429, 3), (407, 1), (403, 1)])
+async def test_row_01_proxy_makes_no_connection(bench: Bench, status: int, asked: int) -> None:
+    """A proxy that makes no connection to the server has sent it nothing, a create neither; it may do so later."""
+    async with bench.serve(answer(b"no", status)) as (proxy, _), bench.session(FAR, proxy=proxy.url) as session:
+        for call in (session.runs.retrieve(THREAD, RUN), session.runs.create(THREAD, assistant_id="asst_1")):
+            before = proxy.count
+            failed = await bench.fails(ConnectError, call)
+            assert str(status) in str(failed)
+            assert failed.attempts == asked == proxy.count - before
+        assert {request.method for request in proxy.requests} == {"CONNECT"}
 
 
 async def test_token_that_was_replaced_meanwhile(bench: Bench) -> None:
