@@ -79,7 +79,7 @@ class Credentials:
         given = [await self._provider()]
         try:
             secret, self._expires_on = _read(given.pop())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             unusable = ConfigurationError("the token provider's expires_on must be a number of Unix seconds.")
         except ConfigurationError as error:
             unusable = error.with_traceback(None)

@@ -3,11 +3,11 @@
 What may be sent twice is decided here and nowhere else. Clock and chance are passed in.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from sys import float_info
 
 import attrs
 
@@ -43,7 +43,7 @@ class RetryPolicy:
             raise ConfigurationError("retry.max_attempts must be a whole number from 1 on.")
         for name in ("initial_backoff", "max_backoff"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if not isinstance(value, int | float) or not 0 <= value <= float_info.max:
                 raise ConfigurationError(f"retry.{name} must be a number of seconds from 0 on.")
 
 

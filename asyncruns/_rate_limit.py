@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from sys import float_info
 
 from asyncruns._pacing import parse_retry_after
 from asyncruns.errors import ConfigurationError
@@ -141,4 +142,4 @@ def parse_reset(text: str) -> float | None:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= float_info.max

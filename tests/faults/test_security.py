@@ -210,7 +210,9 @@ class Token(NamedTuple):
     expires_on: Any
 
 
-@pytest.mark.parametrize("token", [f"{KEY}\n", Token(f"{KEY}\n", 1e12), Token(KEY, "soon"), Token(KEY, None)])
+@pytest.mark.parametrize(
+    "token", [f"{KEY}\n", Token(f"{KEY}\n", 1e12), Token(KEY, "soon"), Token(KEY, None), Token(KEY, 10**400)]
+)
 async def test_token_that_is_none(bench: Bench, token: str | Token) -> None:
     """A token that cannot be used is a wrong setting, is sent nowhere, and is held by no frame of the error."""
 
