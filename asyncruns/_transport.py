@@ -219,7 +219,12 @@ class Transport:
             credentials.forget(secret)
             call.has_renewed = True
             call.attempts -= 1  # The same attempt, with a key that the server may still take.
-            return
+        else:
+            await self._back_off(call, failed)
+        if self._settings.rate_limit is not None:
+            await self._settings.rate_limit.turn()
+
+    async def _back_off(self, call: "_Call", failed: Failure) -> None:
         wait = next_wait(
             failed,
             attempt=call.attempts,
@@ -235,8 +240,6 @@ class Transport:
         method, target = call.request.method, call.request.target
         logger.info("%s %s: attempt %d failed, next in %.2f s", method, target, call.attempts, wait)
         await self.sleep(wait)
-        if self._settings.rate_limit is not None:
-            await self._settings.rate_limit.turn()
 
     async def _attempt(self, call: "_Call", secret: Secret) -> "Answer | LiveAnswer | Failure":
         """Ask once, in a slot that was taken; it is freed at the end, or by the live answer when it is closed."""

@@ -451,6 +451,26 @@ async def test_session_takes_turns_and_listens(server, open_session) -> None:  #
     assert len(server.requests) == 3
 
 
+async def test_renewed_token_takes_a_turn(server, open_session) -> None:  # type: ignore[no-untyped-def]
+    """A request that goes out again with a new token is one more of the minute's."""
+    server.reply({"error": {"message": "who are you"}}, status=401)
+    server.reply(RUN)
+    limit = RateLimit(600)
+    naps: list[float] = []
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+
+    async def provide() -> str:
+        return "token"
+
+    limit.sleep = nap
+    session = await open_session(server, api_key=provide, rate_limit=limit)
+    await session.runs.retrieve("thread_1", "run_1")
+    assert len(server.requests) == 2
+    assert naps == [pytest.approx(0.1, abs=0.05)]
+
+
 async def test_cancelled_caller_takes_no_wait_of_everybody_back(clocked: Callable[[RateLimit], Clock]) -> None:
     """Who leaves the head of the line after a 429 came gives his turn back, and not the time that all are to wait."""
     limit = RateLimit(60)
