@@ -292,7 +292,7 @@ class Runs(Resource):
             if not cancel_on_timeout:
                 raise
             run = error.run
-        with suppress(AsyncRunsError):
+        with suppress(Exception):  # A token provider may raise anything.
             run = await self._cancelled(thread_id, run_id)
         raise waiter.too_late(deadline, run)
 

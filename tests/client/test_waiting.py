@@ -261,6 +261,24 @@ class TestCancelOnTimeout:
         assert caught.value.run.status == "in_progress"
         assert [request.method for request in server.requests[:2]] == ["GET", "POST"]
 
+    async def test_a_cancel_without_a_token(self, server, open_session):
+        """Also where the caller's own token provider fails."""
+        tokens = iter(["first"])
+
+        async def provide():
+            try:
+                return next(tokens)
+            except StopIteration:
+                raise OSError("the identity service is down") from None
+
+        session = await open_session(server, api_key=provide)
+        session._transport.sleep = asyncio.sleep
+        server.reply({"id": "run_1", "thread_id": "thread_1", "status": "in_progress"})
+        server.reply({"error": {"message": "expired"}}, 401)
+        with pytest.raises(WaitTimeout):
+            await session.runs.wait("thread_1", "run_1", timeout=0.05, poll_interval=9, cancel_on_timeout=True)
+        assert [request.method for request in server.requests] == ["GET", "POST"]
+
     async def test_being_cancelled_is_no_timeout(self, session, emulator):
         """A wait that is cancelled asks the server for nothing more."""
         (run,) = await begin(session, emulator, 9.0)
