@@ -296,7 +296,11 @@ def _argument_texts(doc: str) -> dict[str, str]:
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, _BadArgumentsError) else f"{type(error).__name__}: {error}"
+    kind = type(error).__name__
+    try:
+        return str(error) if isinstance(error, _BadArgumentsError) else f"{kind}: {error}"
+    except Exception:  # Of a function's own class, which need not be able to tell.
+        return kind
 
 
 def _error(text: str) -> str:

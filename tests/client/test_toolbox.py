@@ -455,6 +455,22 @@ class TestOutputs:
         assert await told(broken, {}) == "ValueError: no such city: \\ud800"
         assert await told(broken_too, {}) == "KeyError: 'x'"
 
+    async def test_exceptions_without_a_text(self):
+        """Also one whose text cannot be made."""
+
+        class SilentError(Exception):
+            def __str__(self):
+                return self.args[0]
+
+        def broken():
+            raise SilentError
+
+        async def broken_too():
+            raise SilentError(3)
+
+        assert await told(broken, {}) == "SilentError"
+        assert await told(broken_too, {}) == "SilentError"
+
     async def test_nothing_found(self):
         """A function that asks `next` for what is not there ends with an output, plain or async."""
 
