@@ -86,15 +86,16 @@ class Threads(Resource):
                 over it. The cause tells which.
         """
         check_params(params, ThreadCreateAndRunParams)
+        by = self._deadline(timeout).when
         if request_key is not None:
             # What cannot be sent is refused now, and not when the thread exists.
             encode({**params, "metadata": with_request_key(params.get("metadata"), request_key)})
             thread, run = _parted(params)
-            created = await self.create(timeout=timeout, **thread)
+            check_params(thread, ThreadCreateParams)
+            created = await self._sent(post_request("/threads", thread), Thread, timeout, by)
             return await self._create_run(created.id, request_key=request_key, timeout=timeout, **run)
-        request, deadline = post_request("/threads/runs", params), self._deadline(timeout)
         try:
-            return await self._sent(request, Run, timeout, deadline.when)
+            return await self._sent(post_request("/threads/runs", params), Run, timeout, by)
         except AsyncRunsError as error:
             unknown = creation_unknown(error, None)
             if unknown is None:

@@ -307,6 +307,7 @@ WRITES: dict[str, Callable[[Session], Awaitable[object]]] = {
     "submit": lambda session: session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=OUTPUTS, timeout=0.3),
     "cancel": lambda session: session.runs.cancel("thread_1", "run_1", timeout=0.3),
     "and_run": lambda session: session.threads.create_and_run(assistant_id="a", timeout=0.3),
+    "and_run_key": lambda session: session.threads.create_and_run(assistant_id="a", request_key="job", timeout=0.3),
     "stream": lambda session: enter(session.runs.stream("thread_1", assistant_id="a", timeout=0.3)),
 }
 
