@@ -73,7 +73,7 @@ class Session:
         max_response_bytes: Decoded bytes of one answer that are read at most.
         ssl_context: For a certificate authority of your own. None: the system's, verified.
         proxy: URL of an HTTP proxy. Proxies of the environment are not used.
-        trace_configs: aiohttp's hooks for tracing. (They see headers, and so the key.)
+        trace_configs: aiohttp's hooks for tracing. (They see headers, and so the key.) Not together with `http`.
         allow_insecure_http: Allow plain http to other machines, which shows them the key.
         check_identity: Whether an answer about another run or thread than the one asked for is an error. False is for
             gateways that rewrite ids.
@@ -112,6 +112,8 @@ class Session:
         check_identity: bool = True,
         http: aiohttp.ClientSession | None = None,
     ) -> None:
+        if http is not None and trace_configs:
+            raise ConfigurationError("trace_configs cannot be added to an http session of yours: give them to that.")
         environ = os.environ
         source = api_key if api_key is not None else environ.get("OPENAI_API_KEY")
         if source is None:

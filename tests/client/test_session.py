@@ -337,6 +337,12 @@ class TestWhatIsSent:
         assert len(server.requests) == 20
         assert server.connections == 2
 
+    async def test_trace_configs_of_a_session_of_the_callers(self):
+        """They are taken when that is made; here they would be passed over without a word."""
+        async with aiohttp.ClientSession() as http:
+            with pytest.raises(ConfigurationError, match="trace_configs"):
+                Session(KEY, BASE, http=http, trace_configs=[aiohttp.TraceConfig()])
+
     async def test_trace_configs_are_called(self, emulator, open_session):
         """The hooks see each request."""
         seen = []
