@@ -198,8 +198,9 @@ class Transport:
                     return outcome
                 call.failed = outcome.error
                 await self._before_next(call, outcome, secret)
+        what = "had no complete answer" if call.attempts or call.failed else "was not sent"
         raise DeadlineExceeded(
-            f"{request.method} {request.target} had no complete answer in {seconds:g} seconds.",
+            f"{request.method} {request.target} {what} in {seconds:g} seconds.",
             attempts=call.attempts,
             request_id=self._request_id(call),
         ) from call.failed

@@ -340,6 +340,19 @@ class TestDeadline:
             await session.threads.retrieve("thread_1", timeout=timeout)
         assert emulator.requests == []
 
+    async def test_a_time_without_a_connection_sends_nothing(self, emulator, open_session):
+        """Whoever waited for a free connection, or for a token, until the time was up is told that nothing was sent."""
+        emulator.delay = 5.0
+        session = await open_session(emulator, max_connections=1)
+        first = asyncio.create_task(session.threads.create())
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceeded, match=r"was not sent in 0\.05 seconds") as caught:
+            await session.threads.create(timeout=0.05)
+        assert caught.value.attempts == 0
+        first.cancel()
+        await asyncio.wait([first])
+        assert emulator.request_count <= 1
+
     async def test_cancelling_a_call_is_no_failure(self, emulator, session):
         """It goes through, and the session is good for the next call."""
         emulator.delay = 5.0
