@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -91,6 +91,19 @@ class Connector(aiohttp.TCPConnector):
         handler: type[ResponseHandler] = _Handler
         self._factory = partial(handler, loop=self._loop)
 
+    async def _create_connection(self, *args: Any) -> ResponseHandler:
+        """Mark whatever ends this: until the connection stands, also through a proxy, nothing of a request is sent."""
+        try:
+            return await super()._create_connection(*args)
+        except (Exception, asyncio.CancelledError) as error:
+            error._found_no_connection = True  # type: ignore[union-attr]  # noqa: SLF001
+            raise
+
+
+def found_no_connection(error: BaseException) -> bool:
+    """Whether *error* ended a request that had no connection yet; of a session of the caller's nobody knows."""
+    return hasattr(error, "_found_no_connection")
+
 
 def declared_length(response: aiohttp.ClientResponse) -> int | None:
     """Return how many bytes the answer says that it has; refuse it if it says so twice, as RFC 9110 (8.6) allows."""
@@ -121,11 +134,11 @@ def failure(error: Exception, request: Request) -> Failure:
     where = f"{request.method} {request.target}"
     if isinstance(error, _TLS_ERRORS):
         return Failure(error=TLSError(f"{where}: no trusted connection{_reason(error)}."), began=False, transient=False)
-    if isinstance(error, _CONNECT_ERRORS):
-        return Failure(error=ConnectError(f"{where}: no connection{_reason(error)}."), began=False, transient=True)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         refused = ConnectError(f"{where}: no connection: the proxy answered with status {error.status}.")
         return Failure(error=refused, began=False, transient=judge_status(error.status, None, {})[1])
+    if isinstance(error, _CONNECT_ERRORS) or found_no_connection(error):
+        return Failure(error=ConnectError(f"{where}: no connection{_reason(error)}."), began=False, transient=True)
     if isinstance(error, aiohttp.ClientPayloadError):
         cut = TruncatedBodyError(f"{where}: the answer was cut short.")
         return Failure(error=cut, began=True, transient=True)

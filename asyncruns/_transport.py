@@ -14,7 +14,16 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from asyncruns._aiohttp import BROKEN, Connector, LiveAnswer, declared_length, failure, is_live, sent_once
+from asyncruns._aiohttp import (
+    BROKEN,
+    Connector,
+    LiveAnswer,
+    declared_length,
+    failure,
+    found_no_connection,
+    is_live,
+    sent_once,
+)
 from asyncruns._body import read_body
 from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
@@ -36,6 +45,7 @@ from asyncruns.errors import (
     AsyncRunsError,
     AuthenticationError,
     ConfigurationError,
+    ConnectError,
     DeadlineExceeded,
     DecodeError,
     StatusError,
@@ -196,9 +206,12 @@ class Transport:
                 if not isinstance(outcome, Failure):
                     self._quota.give_back(call.attempts - 1)
                     return outcome
-                call.failed = outcome.error
+                if outcome.began and not request.repeatable:
+                    call.unsure = outcome.error
+                call.failed = call.unsure or outcome.error
                 await self._before_next(call, outcome, secret)
-        what = "had no complete answer" if call.attempts or call.failed else "was not sent"
+        is_unsent = isinstance(call.failed, ConnectError) or not (call.attempts or call.failed)
+        what = "was not sent" if is_unsent else "had no complete answer"
         raise DeadlineExceeded(
             f"{request.method} {request.target} {what} in {seconds:g} seconds.",
             attempts=call.attempts,
@@ -235,16 +248,16 @@ class Transport:
             random=self.random,
         )
         if wait is None:
-            raise self._told(failed.error, call)
+            raise self._told(call.unsure or failed.error, call)
         if not self._quota.take():
-            raise self._told(_without_quota(failed.error), call)
+            raise self._told(_without_quota(call.unsure or failed.error), call)
         method, target = call.request.method, call.request.target
         logger.info("%s %s: attempt %d failed, next in %.2f s", method, target, call.attempts, wait)
         await self.sleep(wait)
 
     async def _attempt(self, call: "_Call", secret: Secret) -> "Answer | LiveAnswer | Failure":
         """Ask once, in a slot that was taken; it is freed at the end, or by the live answer when it is closed."""
-        call.attempts, call.headers, call.failed = call.attempts + 1, _NO_HEADERS, None
+        call.attempts, call.headers, call.failed = call.attempts + 1, _NO_HEADERS, call.unsure
         response, free = None, self._slots.release
         try:
             response = await self._ask(call.request, secret, live=call.live)
@@ -260,7 +273,7 @@ class Transport:
                 response, length, self._settings.max_response_bytes, self._settings.credentials.redact
             )
         except asyncio.CancelledError as cancelled:
-            raise cancelled.with_traceback(None)  # noqa: B904  # aiohttp's frames hold the key
+            raise _cut(cancelled, call)  # noqa: B904  # aiohttp's frames hold the key
         except DecodeError as error:
             return Failure(error=error, began=True, transient=True, max_attempts=2)
         except TruncatedBodyError as error:
@@ -351,16 +364,19 @@ class _Call(Cutoff):
         attempts: Those begun so far.
         has_renewed: Whether one more was allowed because the key was refused.
         headers: Those of the last answer.
-        failed: What the last attempt failed with, until the next begins.
+        failed: What the last attempt failed with, until the next begins; also that it found no connection so far.
+        unsure: What an attempt failed with that may have been carried out, and may not be twice; it is told in the
+            place of a later one's failure.
     """
 
-    __slots__ = ("attempts", "failed", "has_renewed", "headers", "live", "request")
+    __slots__ = ("attempts", "failed", "has_renewed", "headers", "live", "request", "unsure")
 
     def __init__(self, request: Request, *, live: bool, when: float, timer: Timer | None) -> None:
         super().__init__(when, timer)
         self.request, self.live = request, live
         self.attempts, self.has_renewed = 0, False
         self.failed: AsyncRunsError | None = None
+        self.unsure: AsyncRunsError | None = None
         self.headers: Mapping[str, str] = _NO_HEADERS
 
 
@@ -373,6 +389,12 @@ async def _turn(rate_limit: RateLimit, by: float) -> None:
         await rate_limit.turn()
     if cutoff.is_over:
         raise DeadlineExceeded("The rate limit gave no turn in time; nothing was sent.", attempts=0)
+
+
+def _cut(cancelled: asyncio.CancelledError, call: _Call) -> asyncio.CancelledError:
+    if found_no_connection(cancelled):
+        call.failed = call.unsure or ConnectError(f"{call.request.method} {call.request.target}: no connection yet.")
+    return cancelled.with_traceback(None)
 
 
 def _nothing() -> None:

@@ -5,6 +5,8 @@ import contextlib
 import gzip
 import json
 import socket
+from collections.abc import Awaitable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,6 +21,7 @@ from asyncruns import (
     RetryPolicy,
     RunCreationUnknown,
     ServerError,
+    Session,
     StatusError,
     TruncatedBodyError,
 )
@@ -45,6 +48,16 @@ from .script_server import (
 RUN_BYTES = json.dumps(run()).encode()
 
 
+FAR = "https://127.0.0.1:9/v1"
+
+
+def asked(session: Session, method: str, **options: Any) -> Awaitable[object]:
+    """Read a run, or create one."""
+    if method == "create":
+        return session.runs.create(THREAD, assistant_id="asst_1", **options)
+    return session.runs.retrieve(THREAD, RUN, **options)
+
+
 def closed_port() -> int:
     """Return a port at which nobody listens."""
     with socket.socket() as taken:
@@ -56,12 +69,7 @@ def closed_port() -> int:
 async def test_row_01_connect_refused(bench: Bench, method: str) -> None:
     """A refused connection is tried three times, a create too, for nothing was sent."""
     async with bench.session(f"http://127.0.0.1:{closed_port()}/v1") as session:
-        call = (
-            session.runs.retrieve(THREAD, RUN)
-            if method == "retrieve"
-            else session.runs.create(THREAD, assistant_id="asst_1")
-        )
-        failed = await bench.fails(ConnectError, call)
+        failed = await bench.fails(ConnectError, asked(session, method))
     assert failed.attempts == 3
     assert bench.waits == [0.25, 0.5]
 
@@ -79,6 +87,28 @@ async def test_row_01_connect_that_takes_too_long(bench: Bench, monkeypatch: pyt
         async with bench.session(f"http://127.0.0.1:{full.getsockname()[1]}/v1") as session:
             failed = await bench.fails(ConnectError, session.runs.create(THREAD, assistant_id="asst_1"))
     assert failed.attempts == 3
+
+
+@pytest.mark.parametrize("then", [close(), reset(), say(b"garbage\r\n\r\n")], ids=["closed", "reset", "garbage"])
+@pytest.mark.parametrize("method", ["retrieve", "create"])
+async def test_row_01_broken_off_by_a_proxy(bench: Bench, method: str, then: Action) -> None:
+    """A connection that breaks off before it stands has carried nothing; a create is tried again, too."""
+    async with bench.serve(then) as (proxy, _), bench.session(FAR, proxy=proxy.url) as session:
+        failed = await bench.fails(ConnectError, asked(session, method))
+        assert failed.attempts == 3 == proxy.count
+
+
+@pytest.mark.parametrize("through", ["tls", "proxy"])
+@pytest.mark.parametrize("method", ["retrieve", "create"])
+async def test_row_01_deadline_before_the_connection(bench: Bench, method: str, through: str) -> None:
+    """Where the time is up before the connection stands, it is known that nothing was sent."""
+    async with bench.serve(hang()) as (server, _):
+        url, proxy = (f"https://127.0.0.1:{server.port}/v1", None) if through == "tls" else (FAR, server.url)
+        async with bench.session(url, proxy=proxy) as session:
+            failed = await bench.fails(DeadlineExceeded, asked(session, method, timeout=0.2))
+    assert "was not sent" in str(failed)
+    assert isinstance(failed.__cause__, ConnectError)
+    assert server.connections == 1
 
 
 async def test_row_02_accepted_and_never_answered(bench: Bench) -> None:

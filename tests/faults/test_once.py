@@ -13,7 +13,9 @@ from asyncruns import (
     ActiveRunError,
     AsyncRunsError,
     ConnectionLost,
+    DeadlineExceeded,
     ProtocolError,
+    RetryPolicy,
     Run,
     RunCreationUnknown,
     ServerError,
@@ -26,7 +28,7 @@ from asyncruns.emulator import Emulator, Script
 
 from .bodies import THREAD, error, page, run
 from .conftest import Bench
-from .script_server import Action, Exchange, ScriptServer, answer, close, reset
+from .script_server import Action, Exchange, ScriptServer, answer, close, hang, reset
 
 
 def methods(server: ScriptServer) -> str:
@@ -231,6 +233,30 @@ async def test_lost_answers_that_reading_does_not_settle(bench: Bench, then: Act
     assert str(failed).startswith("POST ")
     assert isinstance(failed.__cause__, AsyncRunsError)
     assert not str(failed.__cause__).startswith("POST ")
+
+
+REFUSED: dict[str, Callable[[], Action]] = {
+    "429": lambda: answer(error("slow down"), 429, retry_after="900"),
+    "422": lambda: answer(error("bad"), 422),
+    "hangs": hang,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("key", [None, "job-7"])
+async def test_row_10_repeated_and_then_refused(bench: Bench, key: str | None, name: str) -> None:
+    """A create that was sent again on demand, and refused then, may still have been carried out before."""
+    posts = iter([answer(error("down"), 503), REFUSED[name]()])
+
+    async def act(exchange: Exchange) -> None:
+        await (answer(page([])) if exchange.request.method == "GET" else next(posts))(exchange)
+
+    async with bench.serve(act, retry=RetryPolicy(repeat_ambiguous=True)) as (server, session):
+        create = session.runs.create(THREAD, assistant_id="asst_1", request_key=key, timeout=0.9)
+        failed = await bench.fails(RunCreationUnknown, create)
+        assert methods(server) == ("LPPLLL" if key else "PP")
+    cause = failed.__cause__
+    assert isinstance(cause.__cause__ if isinstance(cause, DeadlineExceeded) else cause, ServerError)
 
 
 async def test_outputs_that_are_refused_after_a_loss(bench: Bench) -> None:
