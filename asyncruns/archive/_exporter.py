@@ -114,8 +114,9 @@ class Exporter:
         """
         check_several("thread_ids", thread_ids)
         async with Writer(self._path) as self._writer:
+            options = self._options
             self.progress.threads = await stage(
-                self._writer, self._session, thread_ids, allow_change=self._options.allow_change
+                self._writer, self._session, thread_ids, allow_change=options.allow_change, probe=options.probe
             )
             await self._remember()
             try:

@@ -14,7 +14,9 @@ ThreadIds = Iterable[str] | AsyncIterable[str]
 _STAGED_AT_ONCE = 1000
 
 
-async def stage(writer: Writer, session: Session, thread_ids: ThreadIds | None, *, allow_change: bool) -> int:
+async def stage(
+    writer: Writer, session: Session, thread_ids: ThreadIds | None, *, allow_change: bool, probe: bool
+) -> int:
     """Take the threads into the archive, where they are not yet, and return how many there are.
 
     Args:
@@ -22,13 +24,15 @@ async def stage(writer: Writer, session: Session, thread_ids: ThreadIds | None, 
         session: Lists the threads of the server, where none are given.
         thread_ids: The threads. None: all that the server lists.
         allow_change: Whether they may be others than those that the archive was begun with.
+        probe: Whether to ask the server once more past the end of its list; also if an earlier export did.
 
     Raises:
         ArchiveError: They are others.
         TypeError, InvalidIdError: One of them is no text.
     """
     ids: list[str] = []
-    async with aclosing(_each(session, thread_ids)) as each:
+    probe = probe or (await writer.call(Store.asked)).probe
+    async with aclosing(_listed(session, probe=probe) if thread_ids is None else _each(thread_ids)) as each:
         async for id in each:
             ids.append(_checked_id(id))
             if len(ids) == _STAGED_AT_ONCE:
@@ -38,17 +42,25 @@ async def stage(writer: Writer, session: Session, thread_ids: ThreadIds | None, 
     return await writer.call(partial(Store.settle, allow_change=allow_change, listed=thread_ids is None))
 
 
-async def _each(session: Session, thread_ids: ThreadIds | None) -> AsyncGenerator[object, None]:
-    if thread_ids is None:
-        async with aclosing(aiter(session.threads.list(order="asc", limit=PAGE_ITEMS))) as threads:
-            async for thread in threads:
-                yield thread.id
-    elif isinstance(thread_ids, AsyncIterable):
+async def _each(thread_ids: ThreadIds) -> AsyncGenerator[object, None]:
+    if isinstance(thread_ids, AsyncIterable):
         async for id in thread_ids:
             yield id
     else:
         for id in thread_ids:
             yield id
+
+
+async def _listed(session: Session, *, probe: bool) -> AsyncGenerator[str, None]:
+    """Yield the threads that the server lists, of which nothing but the id is read."""
+    asked: set[str | None] = set()
+    last: str | None = None
+    while last not in asked and (probe or not asked):
+        asked.add(last)
+        async with aclosing(session.threads.list(order="asc", limit=PAGE_ITEMS, after=last).raw_pages()) as pages:
+            async for page in pages:
+                for item in page.data:
+                    yield (last := item.id)
 
 
 def _checked_id(id: object) -> str:

@@ -313,6 +313,31 @@ async def test_probe_ends_where_a_server_ignores_the_cursor(server: Any, path: P
         assert archive.count("runs") == 1
 
 
+async def test_probe_asks_past_the_end_of_the_servers_own_list(path: Path, open_session: Any) -> None:
+    """Where a server always says that there is no more, its list of threads is probed as all others, later too."""
+    async with Emulator(profile="has-more-false") as emulator:
+        emulator.fill(threads=150, runs_per_thread=1)
+        session = await open_session(emulator)
+        assert (await export(session, path, steps=False, probe=True)).threads == 150
+        emulator.fill(threads=60, runs_per_thread=1)
+        assert (await export(session, path, steps=False)).runs == 60
+
+
+async def test_probe_of_the_servers_own_list_ends(server: Any, path: Path, open_session: Any) -> None:
+    """A server that answers every cursor with the first threads is not asked for ever."""
+    server.reply(page({"id": "thread_1"}), times=2)
+    server.reply(page(), times=5)
+    assert (await export(await open_session(server), path, steps=False, probe=True)).threads_done == 1
+    assert sum("/threads?" in request.target for request in server.requests) == 2
+
+
+async def test_odd_thread_does_not_hide_the_others(server: Any, path: Path, open_session: Any) -> None:
+    """Of the threads that a server lists, nothing is read but their ids."""
+    server.reply(page({"id": "thread_1", "created_at": "yesterday"}, {"id": "thread_2", "created_at": 1}))
+    server.reply(page(), times=2)
+    assert (await export(await open_session(server), path, steps=False)).threads_done == 2
+
+
 async def test_trouble_that_passes_is_waited_out(server: Any, path: Path, open_session: Any) -> None:
     """After an overload everybody waits as long as the server asks, and then the walk goes on."""
     server.reply({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "30"})
