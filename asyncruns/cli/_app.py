@@ -4,7 +4,8 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -315,7 +316,28 @@ def report(archive: str, out: str, /, *, run: Words = (), json: Flag = False) ->
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command that *argv* names and return the exit code; what goes wrong is one line on stderr."""
+    """Run the command that *argv* names and return the exit code; what goes wrong is one line on stderr.
+
+    Where the process was begun with stdout or stderr closed, what would be printed there is dropped.
+    """
+    with _somewhere_to_print():
+        return _outcome(argv)
+
+
+@contextmanager
+def _somewhere_to_print() -> Iterator[None]:
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        for name in closed:
+            setattr(sys, name, nowhere)
+        try:
+            yield
+        finally:
+            for name in closed:
+                setattr(sys, name, None)
+
+
+def _outcome(argv: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -1,6 +1,7 @@
 """The entry point: what happens before any command."""
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -63,3 +64,27 @@ async def test_module_and_command_are_the_same(process) -> None:
     assert (started.returncode, out) == (2, b"")
     assert err.startswith(b'asyncruns: Unknown command "lst"')
     assert err.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "code"),
+    [(["--version"], (1,), 0), (["--version"], (0, 1, 2), 0), (["emulate", "--host", "10.0.0.1"], (2,), 2)],
+)
+async def test_streams_may_be_closed(process, words: list[str], closed: tuple[int, ...], code: int) -> None:
+    """Begun without stdout or stderr, as services are, a command exits with its code and prints on no other."""
+
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    started = await process(*words, preexec_fn=close)
+    assert await started.communicate() == (b"", b"")
+    assert started.returncode == code
+
+
+def test_streams_may_be_closed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same within a process, whose streams are left as they were."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["--version"]) == 0
+    assert (sys.stdout, sys.stderr) == (None, None)
