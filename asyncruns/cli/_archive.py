@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -227,7 +228,8 @@ def convert(path: str, out: str, table: str, *, as_json: bool) -> None:
     told = f"{_counted(count, 'row')} written to {out}."
     if unfinished:
         told += f" The archive is not whole: {_counted(unfinished, 'thread')} did not come to the end."
-    _say({"event": "converted", "rows": count, "out": out, "threads_unfinished": unfinished}, told, as_json=as_json)
+    event = {"event": "converted", "rows": count, "out": _output.name_of_file(out), "threads_unfinished": unfinished}
+    _say(event, told, as_json=as_json)
 
 
 def report(path: str, out: str, runs: Sequence[str], *, as_json: bool) -> None:
@@ -236,7 +238,8 @@ def report(path: str, out: str, runs: Sequence[str], *, as_json: bool) -> None:
 
     with archive.Archive.open(path) as opened:
         size = archive.write_report(opened, out, runs=runs)
-    _say({"event": "reported", "bytes": size, "out": out}, f"Open {out} in a browser.", as_json=as_json)
+    event = {"event": "reported", "bytes": size, "out": _output.name_of_file(out)}
+    _say(event, f"Open {out} in a browser.", as_json=as_json)
 
 
 async def _until_told(work: Coroutine[object, object, T]) -> T:
@@ -276,7 +279,7 @@ def _say_export(progress: "archive.Progress", seconds: float, path: str, *, as_j
         parts.append(f"{progress.messages:,} messages")
     told = (
         f"{progress.threads_done:,} of {progress.threads:,} threads complete: {', '.join(parts)} brought in "
-        f"{span(timedelta(seconds=seconds))}.\nLook at it: asyncruns report {path} report.html"
+        f"{span(timedelta(seconds=seconds))}.\nLook at it: asyncruns report {shlex.quote(path)} report.html"
     )
     _say({"event": "exported", "seconds": round(seconds, 3), **plain(progress)}, told, as_json=as_json)
 

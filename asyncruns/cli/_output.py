@@ -1,9 +1,11 @@
 """How things look: tables and words for people, JSON Lines for pipes, and nothing of a server's unescaped."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from os import PathLike
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -49,6 +51,11 @@ def write_json_bytes(data: bytes) -> None:
 
 def _json_escape(char: str) -> str:
     return re.sub("(....)", r"\\u\1", char.encode("utf-16-be").hex())
+
+
+def name_of_file(path: str | PathLike[str]) -> str:
+    r"""Return the name of a file as text that JSON can hold: it may be of any bytes, and `\xff` stands for one."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def cell(text: object, *, style: str = "", limit: int = 200) -> Text:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import sqlite3
 import sys
@@ -48,6 +49,25 @@ async def test_from_the_server_to_a_page(cli: RunCommand, emulator: Emulator, id
     assert (outcome.code, outcome.out[:15]) == (0, "10 rows written")
     outcome = await cli("report", archive, str(tmp_path / "runs.html"), "--json")
     assert json.loads(outcome.out)["bytes"] == (tmp_path / "runs.html").stat().st_size
+
+
+async def test_names_may_be_of_any_bytes(cli: RunCommand, emulator: Emulator, ids: Path, tmp_path: Path) -> None:
+    """What is done with files whose names are no text is told all the same, to machines too."""
+    runs, lines, page = (os.fsdecode(bytes(tmp_path) + name) for name in (b"/\xff.db", b"/\xfe.jsonl", b"/\xfd.html"))
+    exported = await cli("export", runs, "--threads", str(ids), "--json", on=emulator)
+    converted = await cli("convert", runs, lines, "--json")
+    reported = await cli("report", runs, page, "--json")
+    assert [outcome.code for outcome in (exported, converted, reported)] == [0, 0, 0]
+    assert json.loads(converted.lines[0])["out"] == f"{tmp_path}/\\xfe.jsonl"
+    assert json.loads(reported.lines[0])["out"] == f"{tmp_path}/\\xfd.html"
+
+
+async def test_next_command_can_be_pasted(cli: RunCommand, emulator: Emulator, ids: Path, tmp_path: Path) -> None:
+    """The command that an export ends with is one for a shell, whatever the archive is called."""
+    archive = tmp_path / "my runs #1 & 'more'.db"
+    outcome = await cli("export", str(archive), "--threads", str(ids), on=emulator)
+    words = shlex.split(outcome.lines[-1].partition(": ")[2], comments=True)
+    assert words == ["asyncruns", "report", str(archive), "report.html"]
 
 
 async def test_conversion_of_a_part_says_so(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
