@@ -197,7 +197,8 @@ class Exporter:
         meeting = walker.meeting
         assert meeting is not None  # noqa: S101  # it is what the walker was put off for
         try:
-            await self._patience.through(walker.from_newest, lambda: -meeting.newest.position)
+            of = (thread.id, "desc")  # The walk from the oldest end is tried for as long, whatever comes of this one.
+            await self._patience.through(walker.from_newest, lambda: -meeting.newest.position, of=of)
         except ArchiveError:
             raise
         except AsyncRunsError:
@@ -254,7 +255,7 @@ class Exporter:
     ) -> AsyncRunsError | None:
         """Do *work*; what cannot be brought is held against the thread and returned."""
         try:
-            await self._patience.through(work, seen)
+            await self._patience.through(work, seen, of=thread.id)
         except AuthenticationError as error:
             raise ExportStopped(error) from None
         except ArchiveError:

@@ -6,8 +6,10 @@ from typing import Any
 
 from asyncruns import (
     AsyncRunsError,
+    ConnectError,
     RateLimitError,
     ServerError,
+    TLSError,
     TransportError,
 )
 from asyncruns.archive._progress import Progress
@@ -41,6 +43,8 @@ class Patience:
         self.successes = 0
         self._progress = progress
         self._until = 0.0
+        self._given_up: set[object] = set()
+        self._given_up_at = -1  # The successes when the last of them was.
 
     async def calm(self) -> None:
         """Return when nobody is to wait."""
@@ -51,12 +55,13 @@ class Patience:
             if self._until == before:
                 self._until = 0.0
 
-    async def through(self, walk: Callable[[], Awaitable[None]], seen: Callable[[], int]) -> None:
+    async def through(self, walk: Callable[[], Awaitable[None]], seen: Callable[[], int], *, of: object) -> None:
         """Carry out *walk*, and begin it again after a pause when trouble of the passing kind ends it.
 
         Args:
             walk: May be begun again and then goes on where it was.
             seen: Tells how far it is; getting on renews the patience.
+            of: What it is a part of. Once a part was tried for long and given up, the others are tried once.
 
         Raises:
             AsyncRunsError: It cannot be carried out.
@@ -72,12 +77,20 @@ class Patience:
                 tries += 1
                 if not _may_pass(error):
                     raise ExportStopped(error) from None
+                if of in self._given_up:
+                    raise
                 if tries == _TRIES:
-                    if self.successes == successes:
+                    if self.successes == successes and self._is_away(error):
                         raise ExportStopped(error) from None
+                    self._given_up.add(of)
+                    self._given_up_at = self.successes
                     raise
                 self._pause(error, tries)
             await self.calm()
+
+    def _is_away(self, error: AsyncRunsError) -> bool:
+        """Whether the server fails for all: nobody is there, or nothing came since something else was given up."""
+        return isinstance(error, ConnectError | TLSError) or self._given_up_at == self.successes
 
     def _pause(self, error: AsyncRunsError, tries: int) -> None:
         asked = getattr(error, "retry_after", None)

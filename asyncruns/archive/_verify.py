@@ -122,7 +122,8 @@ class _Verifier:
     async def _thread(self, thread_id: str, known: int | None, found: Findings) -> None:
         """Verify a thread, known by its digest."""
         if self._asked.threads:
-            await self._patience.through(partial(self._thread_itself, thread_id, known, found), lambda: 0)
+            itself = partial(self._thread_itself, thread_id, known, found)
+            await self._patience.through(itself, lambda: 0, of=itself)
         runs = partial(self._session.runs.list, thread_id)
         shown, gone = await self._listing(partial(Store.digests, kind="runs", thread_id=thread_id), runs, found)
         if self._asked.steps:
@@ -141,6 +142,7 @@ class _Verifier:
     async def _thread_itself(self, thread_id: str, known: int | None, found: Findings) -> None:
         await self._patience.calm()
         _compare(found, thread_id, known, await self._session.threads.retrieve_raw(thread_id))
+        self._patience.successes += 1
 
     async def _listing(
         self, digests: Callable[[Store], dict[str, int]], pager: Callable[..., AsyncCursorPager[Any]], found: Findings
@@ -154,6 +156,7 @@ class _Verifier:
             while is_further:
                 before, cursor = len(seen), next(reversed(seen), None) if self._asked.probe else None
                 async for page in pager(order="desc", limit=PAGE_ITEMS, after=cursor).raw_pages(ahead=False):
+                    self._patience.successes += 1
                     await self._patience.calm()
                     for item in page.data:
                         if item.id not in seen:
@@ -161,7 +164,7 @@ class _Verifier:
                             _compare(found, item.id, known.get(item.id), item.json)
                 is_further = self._asked.probe and len(seen) > before
 
-        await self._patience.through(walk, lambda: len(seen))
+        await self._patience.through(walk, lambda: len(seen), of=walk)
         gone = known.keys() - seen.keys()
         found.gone += len(gone)
         return seen, gone

@@ -17,12 +17,13 @@ from asyncruns import (
     ArchiveError,
     ArchiveLocked,
     AuthenticationError,
+    ConnectError,
     RateLimitError,
     RetryPolicy,
     ServerError,
     Session,
 )
-from asyncruns.archive import Archive, Exporter, Options, _exporter, _turns, export
+from asyncruns.archive import Archive, Exporter, Options, _exporter, _patience, _turns, export
 from asyncruns.archive._patience import ExportStopped, first_of
 from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator
@@ -450,7 +451,7 @@ async def test_memory_does_not_grow_with_the_length(path: Path, open_session: An
 @pytest.mark.parametrize(
     ("status", "code", "headers", "error", "requests"),
     [
-        (500, None, {}, ServerError, 5),
+        (500, None, {}, ServerError, 10),
         (429, "insufficient_quota", {}, RateLimitError, 1),
         (429, None, {"Retry-After": "86400"}, RateLimitError, 1),
     ],
@@ -465,7 +466,7 @@ async def test_trouble_that_does_not_pass_stops_the_export(
     error: type,
     requests: int,
 ) -> None:
-    """A server that is away for all ends the export after some tries, one that asks for a day or for money at once."""
+    """A server that fails for all ends the export after some tries, one that asks for a day or for money at once."""
     server.reply({"error": {"message": "no", "code": code}}, status=status, headers=headers, times=20)
     session = await open_session(server, retry=RetryPolicy(max_attempts=1))
     exporter = Exporter(session, path, Options(steps=False, concurrency=1))
@@ -484,12 +485,12 @@ async def test_trouble_that_does_not_pass_stops_the_export(
 
 
 async def test_trouble_of_one_thread_alone_is_its_own(server: Any, path: Path, open_session: Any) -> None:
-    """While other threads come through, a thread that always fails is recorded and does not stop the export."""
+    """A thread that always fails is recorded and does not stop the export, though nothing else is brought beside it."""
     session = await open_session(server, retry=RetryPolicy(max_attempts=1))
     exporter = Exporter(session, path, Options(steps=False, concurrency=1))
 
     async def nap(_: float) -> None:
-        exporter._patience.successes += 1  # As if another worker had brought a page meanwhile.
+        await asyncio.sleep(0)
 
     exporter._patience.sleep = nap
     server.reply({"error": {"message": "broken"}}, status=500, times=5)
@@ -497,6 +498,46 @@ async def test_trouble_of_one_thread_alone_is_its_own(server: Any, path: Path, o
     progress = await exporter.run(["thread_1", "thread_2"])
     assert progress.failures["thread_1"].startswith("ServerError")
     assert progress.threads_done == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("broken", ["thread_1/runs/", "thread_1"])
+async def test_thread_of_which_all_fails_is_waited_for_once(
+    path: Path, open_session: Any, monkeypatch: pytest.MonkeyPatch, concurrency: int, broken: str
+) -> None:
+    """Many listings of one thread that always fail are one trouble: it is recorded, and all else is brought."""
+    monkeypatch.setattr(_patience, "_FIRST_PAUSE", 0.001)
+
+    @web.middleware
+    async def fail(request: web.Request, handler: Any) -> web.StreamResponse:
+        return web.json_response({}, status=500) if f"/{broken}" in request.path else await handler(request)
+
+    async with Listings(middlewares=[fail]) as listings:
+        session = await open_session(listings, retry=RetryPolicy(max_attempts=1))
+        for thread_id in ("thread_1", "thread_2") * 10:
+            listings.add_run(thread_id)
+        options = Options(messages=broken == "thread_1", threads=broken == "thread_1", concurrency=concurrency)
+        exporter = Exporter(session, path, options)
+        progress = await exporter.run(["thread_1", "thread_2"])
+    assert progress.failures["thread_1"].startswith("ServerError")
+    assert progress.pauses <= 4 * concurrency
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == (10 if options.messages else 20)
+        assert len(list(archive.raw("steps", thread_id="thread_2"))) == 10
+        assert next(record.state for record in archive.records()) == "failed"
+
+
+async def test_server_that_is_not_there_is_no_trouble_of_a_thread(
+    path: Path, open_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing listens, no thread is held to have failed."""
+    monkeypatch.setattr(_patience, "_FIRST_PAUSE", 0.001)
+    async with Listings() as listings:
+        session = await open_session(listings, retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(ConnectError):
+        await export(session, path, ["thread_1", "thread_2"], concurrency=1)
+    with Archive.open(path) as archive:
+        assert {record.state for record in archive.records()} == {"listed"}
 
 
 async def test_getting_on_renews_the_patience(server: Any, path: Path, open_session: Any) -> None:

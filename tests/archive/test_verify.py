@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from asyncruns import ArchiveCorrupt, ArchiveError, AuthenticationError, RetryPolicy, Session
-from asyncruns.archive import Archive, export, verify
+from asyncruns.archive import Archive, _patience, export, verify
 from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 
@@ -89,6 +90,29 @@ async def test_server_that_cannot_be_asked(small: Filled, path: Path, open_sessi
     server.reply({"error": {"message": "no", "code": "insufficient_quota"}}, status=429, times=9)
     with pytest.raises(Exception, match="HTTP 429"):
         await verify(await open_session(server, retry=RetryPolicy(max_attempts=1)), path)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_thread_that_the_server_fails_at_is_told_alone(
+    path: Path, open_session: Any, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """A thread for which the server always fails could not be verified, and the others were."""
+    monkeypatch.setattr(_patience, "_FIRST_PAUSE", 0.001)
+    threads = ["thread_1", "thread_2", "thread_3"]
+    broken = ""
+
+    @web.middleware
+    async def fail(request: web.Request, handler: Any) -> web.StreamResponse:
+        return web.json_response({}, status=500) if broken and broken in request.path else await handler(request)
+
+    async with Listings(middlewares=[fail]) as server:
+        session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+        for thread_id in threads:
+            server.add_run(thread_id)
+        await export(session, path, threads)
+        broken = "thread_1"
+        findings = await verify(session, path, concurrency=concurrency)
+    assert (findings.threads, findings.items, list(findings.failures)) == (3, 4, ["thread_1"])
 
 
 async def test_there_must_be_an_archive(session: Session, path: Path) -> None:
