@@ -4,7 +4,8 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from asyncruns.archive import _moments
 from asyncruns.archive._schema import APPLICATION_ID, FINISHED, INDEX_OF_IDS, PAGE_SIZE, SCHEMA, VERSION, checksum
 
 _WAIT_SECONDS = 10.0
+_LOOK_UP_SECONDS = 0.1
 
 
 def create(path: Path) -> None:
@@ -56,17 +58,20 @@ def _fill(new: Path) -> None:
         db.execute("COMMIT")
 
 
-def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
+def connect(
+    path: Path, *, write: bool, check: bool, is_wanted: Callable[[], bool] = lambda: True
+) -> sqlite3.Connection:
     """Open the archive at *path*.
 
     Args:
         path: The file.
         write: Whether it is to be filled.
         check: Whether to look through all of it for damage first; that reads the whole file.
+        is_wanted: Asked meanwhile, many times; once it says no, that ends. So it does at a signal.
 
     Raises:
         ArchiveCorrupt: It is no archive, is of another version, or is damaged.
-        ArchiveError: It does not exist or cannot be opened.
+        ArchiveError: It does not exist or cannot be opened, or is not wanted any more.
     """
     with told(path):
         _check_file(path)
@@ -78,7 +83,7 @@ def connect(path: Path, *, write: bool, check: bool) -> sqlite3.Connection:
             db.execute(f"PRAGMA query_only = {int(not write)}")
             _check_marks(path, db)
             if check:
-                _check_pages(path, db)
+                _check_pages(path, db, is_wanted)
         except BaseException:
             db.close()
             raise
@@ -180,8 +185,19 @@ def _matches(found: Mapping[str, bytes], wanted: Mapping[str, str]) -> bool:
     return all(found.get(name, b"") == statement.encode() for name, statement in wanted.items())
 
 
-def _check_pages(path: Path, db: sqlite3.Connection) -> None:
-    said = b"; ".join(row[0] for row in db.execute("PRAGMA integrity_check(3)"))
+def _check_pages(path: Path, db: sqlite3.Connection, is_wanted: Callable[[], bool]) -> None:
+    # In a thread of its own: who waits for SQLite hears of no signal, and here it may be for minutes.
+    with ThreadPoolExecutor(1) as threads:
+        checking = threads.submit(lambda: db.execute("PRAGMA integrity_check(3)").fetchall())
+        try:
+            while not wait([checking], _LOOK_UP_SECONDS).done:
+                if not is_wanted():
+                    raise ArchiveError(f"{path} is not wanted any more.")
+        finally:
+            while not checking.done():
+                db.interrupt()
+                wait([checking], _LOOK_UP_SECONDS)
+        said = b"; ".join(row[0] for row in checking.result())
     if said != b"ok":
         raise ArchiveCorrupt(f"{path} is damaged: {said.decode(errors='replace')}")
 

@@ -1,6 +1,6 @@
 """The writing side of an archive: pages with the walk's new state, in transactions. It blocks; see `_writer`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -40,6 +40,7 @@ class Store(Lookups):
     Args:
         path: The file.
         create: Whether to make one that does not exist.
+        is_wanted: Asked while it is looked through; see `_file.connect`.
 
     Raises:
         ArchiveLocked: Another process fills it.
@@ -47,13 +48,13 @@ class Store(Lookups):
         ArchiveError: It cannot be read or written.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, is_wanted: Callable[[], bool] = lambda: True) -> None:
         self.path = path
         self._lock = Lock(path)
         try:
             if create and not path.exists():
                 _file.create(path)
-            self._db = _file.connect(path, write=True, check=True)
+            self._db = _file.connect(path, write=True, check=True, is_wanted=is_wanted)
         except BaseException:
             self._lock.release()
             raise

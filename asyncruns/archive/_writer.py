@@ -50,12 +50,15 @@ class Writer:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
+        self._is_wanted = True
 
     async def __aenter__(self) -> Self:
         self._thread.start()
         try:
             await asyncio.shield(self._opened)
         except asyncio.CancelledError:
+            self._is_wanted = False
+            self._opened.add_done_callback(self._note_failure)
             await self._end()
             raise
         return self
@@ -109,7 +112,7 @@ class Writer:
 
     def _work(self) -> None:
         try:
-            store = Store(self._path, create=self._create)
+            store = Store(self._path, create=self._create, is_wanted=lambda: self._is_wanted)
         except BaseException as error:
             self._tell(self._opened, None, error)
             self._tell(self._closed, None)

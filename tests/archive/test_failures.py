@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,9 +14,12 @@ import pytest
 
 from asyncruns import ArchiveCorrupt, ArchiveError
 from asyncruns.archive import Archive, _moments, convert
+from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._schema import PAGE_SIZE
+from asyncruns.archive._store import Store
 
 from .conftest import WHERE, Filled, compiled, rows
+from .items import raw_items
 
 HERE = Path(__file__).parent
 MOMENTS = {
@@ -56,6 +60,29 @@ def test_row_70_every_failing_write(tmp_path: Path) -> None:
     assert (outcomes["defects"], outcomes["torn"], outcomes["missing, and not told"]) == (0, 0, 0)
     assert outcomes["told"] > 100
     assert outcomes["conversions told"] >= 12
+
+
+@pytest.mark.parametrize("command", ["export", "verify", "convert", "report"])
+async def test_row_74_while_a_large_archive_is_looked_through(path: Path, tmp_path: Path, command: str) -> None:
+    """A signal ends a command that reads the whole archive first, from a disk that takes long for it."""
+    with Store(path) as store:
+        for number in range(20):
+            items = [(f"run_{number}_{place}", b'{"x": "%s"}' % (b"x" * 32_000)) for place in range(20)]
+            walk = Walk(thread_id="thread_1", kind="runs", cursor=items[-1][0], position=20 * number + 20)
+            store.apply([PageWrite(walk=walk, items=raw_items(items))])
+    reading = tmp_path / "reading"
+    where = {**WHERE, "OPENAI_API_KEY": "key", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    slow = {"LD_PRELOAD": str(compiled("slow_reads", tmp_path)), "READING": str(reading)}
+    before = {*tmp_path.iterdir(), reading}
+    out = {"convert": [str(tmp_path / "a.jsonl")], "report": [str(tmp_path / "a.html")]}.get(command, [])
+    words = [sys.executable, "-m", "asyncruns", command, str(path), *out]
+    child = await asyncio.create_subprocess_exec(*words, env=where | slow, stderr=subprocess.PIPE)
+    while not reading.exists():
+        await asyncio.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(child.communicate(), 5)
+    assert (child.returncode, err.splitlines()[-1:]) == (130, [b"asyncruns: interrupted"]), err.decode()
+    assert set(tmp_path.iterdir()) == before
 
 
 async def test_row_72_flipped_bytes(small: Filled, path: Path, tmp_path: Path) -> None:
