@@ -113,7 +113,8 @@ class Archive:
         """Yield the JSON of every item of a table exactly as sent, of a thread in the server's order or of all."""
         _check_table(table)
         if table == "threads":
-            return (json for _, json in self._threads() if json is not None)
+            wanted = (json for record, json in self._threads() if thread_id in (None, record.id))
+            return (json for json in wanted if json is not None)
         return self._blobs(table, _OF_THREAD, thread_id)
 
     def raw_steps(self, run_id: str, *, thread_id: str | None = None) -> Iterator[bytes]:

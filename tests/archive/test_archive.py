@@ -39,6 +39,18 @@ async def test_objects_are_what_the_session_gives(small: Filled, path: Path) -> 
         assert archive.verified_at is None
 
 
+async def test_thread_itself_is_found_by_its_id(small: Filled, path: Path) -> None:
+    """Asked for what it has of one thread, an archive gives that thread, and no other."""
+    await small.export(path, threads=True, steps=False)
+    first, second = small.threads
+    with Archive.open(path) as archive:
+        both = list(archive.raw("threads"))
+        assert [list(archive.raw("threads", thread_id=id)) for id in (first, second, "none")] == [
+            *([b] for b in both),
+            [],
+        ]
+
+
 def test_object_of_another_shape_does_not_end_the_rest(path: Path) -> None:
     """What is no run raises where it stands; whoever goes on asking gets the others."""
     blobs = [b'{"id": "run_%d", "thread_id": "thread_1", "status": "completed"}' % number for number in (1, 2, 3)]
