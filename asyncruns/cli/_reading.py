@@ -1,6 +1,5 @@
 """Runs and steps as tables for people or JSON Lines for pipes."""
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import TypeVar
@@ -8,6 +7,7 @@ from typing import TypeVar
 from rich.text import Text
 
 from asyncruns import AsyncCursorPager, Run, RunStep, ToolCallsStepDetails, Usage
+from asyncruns._slices import read_item
 from asyncruns.cli import _output
 from asyncruns.cli._output import NOTHING, cell, count, moment, span, status_cell
 
@@ -64,8 +64,9 @@ async def _chosen(
                 yield item
 
 
-def _raw_status(blob: bytes) -> object:
-    return json.loads(blob).get("status")
+def _raw_status(blob: bytes) -> str:
+    status = read_item(blob).status
+    return status if isinstance(status, str) else ""
 
 
 async def _print_raw(blobs: AsyncGenerator[bytes, None]) -> None:

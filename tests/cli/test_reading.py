@@ -135,6 +135,16 @@ async def test_status_selects(cli, emulator: Emulator, session: Session, termina
     assert none.lines == (["0 runs"] if terminal else [])
 
 
+async def test_status_selects_among_odd_runs(cli, server) -> None:
+    """Neither a number that Python turns into none nor a status that is no word keeps a run from being chosen."""
+    odd = '{"id":"run_2","thread_id":"thread_1","status":{"now":["failed"]}}'
+    sent = '{"id":"run_1","thread_id":"thread_1","status":"failed","metadata":{"count":%s}}' % ("9" * 5000)
+    server.reply(f'{{"data":[{odd},{sent}],"has_more":false}}'.encode(), times=2)
+    chosen = await cli("runs", "list", "thread_1", "--status", "failed", on=server)
+    assert (chosen.code, chosen.lines, chosen.err) == (0, [sent], "")
+    assert (await cli("runs", "list", "thread_1", "--status", "queued", on=server)).lines == []
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 async def test_lists_steps(cli, emulator: Emulator, session: Session, terminal: bool) -> None:
     """The steps of a run are listed as its runs are; a table tells what each did."""
