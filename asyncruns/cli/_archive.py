@@ -160,8 +160,9 @@ async def export(
         view = ExportView(exporter.progress, limit, as_json=as_json)
         try:
             progress = await _until_told(view.while_running(fill()))
-        except (KeyboardInterrupt, Terminated):
-            if not as_json:
+        except (KeyboardInterrupt, Terminated, asyncruns.AsyncRunsError) as stopped:
+            is_told = exporter.progress.items or not isinstance(stopped, asyncruns.AsyncRunsError)
+            if is_told and not as_json:
                 _say_stopped(exporter.progress)
             raise
         _say_export(progress, time.perf_counter() - began, path, as_json=as_json)
@@ -269,8 +270,8 @@ async def _until_told(work: Coroutine[object, object, T]) -> T:
 
 
 def _say_stopped(progress: "archive.Progress") -> None:
-    told = f"{progress.runs:,} runs and {progress.steps:,} steps came and are kept; the same command goes on."
-    print(told, file=sys.stderr)
+    came = f"{_counted(progress.runs, 'run')} and {_counted(progress.steps, 'step')}"
+    print(f"{came} came and are kept; the same command goes on.", file=sys.stderr)
 
 
 def _say_export(progress: "archive.Progress", seconds: float, path: str, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,21 @@ async def test_failed_thread_is_exit_code_1(cli: RunCommand, emulator: Emulator,
     outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "thread_gone", on=emulator)
     assert outcome.code == 1
     assert "1 of 1 threads could not be brought; the first is thread_gone: NotFoundError" in outcome.err
+
+
+async def test_what_came_is_told_where_an_export_is_stopped(cli: RunCommand, server: Any, tmp_path: Path) -> None:
+    """A key that expires on the way ends an export with what is kept and the error; a wrong one with the error."""
+    words = ("export", str(tmp_path / "a.db"), "--threads", "thread_1", "--no-steps")
+    server.reply({"error": {"message": "expired"}}, status=401)
+    outcome = await cli(*words, on=server)
+    assert (outcome.code, outcome.err) == (1, "asyncruns: HTTP 401: expired\n")
+    run = {"id": "run_1", "thread_id": "thread_1", "status": "completed", "created_at": 1}
+    server.reply({"data": [run], "has_more": True})
+    server.reply({"error": {"message": "expired"}}, status=401)
+    outcome = await cli(*words, on=server)
+    kept, error = outcome.err.splitlines()
+    assert (outcome.code, error) == (1, "asyncruns: HTTP 401: expired")
+    assert kept == "1 run and 0 steps came and are kept; the same command goes on."
 
 
 async def test_differences_are_exit_code_1(cli: RunCommand, emulator: Emulator, ids: Path, tmp_path: Path) -> None:
