@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from asyncruns import ArchiveCorrupt, ArchiveError, ArchiveLocked, Run, RunStep, SchemaError
-from asyncruns.archive import Archive, Options, _lock, _moments, write_report
+from asyncruns.archive import Archive, Options, _file, _lock, _moments, write_report
 from asyncruns.archive._records import PageWrite, ThreadWrite, Walk
 from asyncruns.archive._store import Store
 
@@ -218,6 +218,18 @@ async def test_read_only_places_can_be_read(small: Filled, path: Path, monkeypat
     monkeypatch.setattr(os, "access", lambda *_: False)
     with Archive.open(path) as archive:
         assert len(list(archive.runs())) == len(small.runs)
+
+
+def test_looking_through_ends_when_nobody_wants_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fills an archive may be cancelled while it is looked through; then it is free, and whole as before."""
+    items = [(f"run_{number}", b'{"x": "%s"}' % (b"x" * 32_000)) for number in range(1000)]
+    with Store(path) as store:
+        store.apply([PageWrite(walk=Walk(thread_id="t", kind="runs", position=1000), items=raw_items(items))])
+    monkeypatch.setattr(_file, "_LOOK_UP_SECONDS", 0)
+    with pytest.raises(ArchiveError, match="is not wanted any more"):
+        Store(path, is_wanted=lambda: False)
+    with Store(path) as store:
+        assert store.path == path
 
 
 def test_missing_file_is_told(path: Path) -> None:
