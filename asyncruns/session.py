@@ -25,7 +25,7 @@ from asyncruns.errors import ConfigurationError
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 _NO_KEY = (
-    "No API key: pass api_key=, or set OPENAI_API_KEY. "
+    "No API key: pass api_key=, or set OPENAI_API_KEY, which is missing or empty. "
     "To try things without a server and key of your own, start the emulator: "
     "'async with asyncruns.emulator.Emulator() as emulator' gives emulator.base_url and emulator.api_key, "
     "and so does 'python -m asyncruns emulate'."
@@ -115,7 +115,7 @@ class Session:
         if http is not None and trace_configs:
             raise ConfigurationError("trace_configs cannot be added to an http session of yours: give them to that.")
         environ = os.environ
-        source = api_key if api_key is not None else environ.get("OPENAI_API_KEY")
+        source = api_key if api_key is not None else environ.get("OPENAI_API_KEY") or None
         if source is None:
             raise ConfigurationError(_NO_KEY)
         self._entered = False

@@ -116,7 +116,15 @@ class TestSettings:
         with pytest.raises(ConfigurationError, match=r"OPENAI_API_KEY.*Emulator.*asyncruns emulate"):
             Session()
 
-    @pytest.mark.parametrize("key", [KEY + "\n", "sk-CANARYé", "", "sk CANARY"])
+    def test_empty_key_of_the_environment_is_none(self, monkeypatch):
+        """A variable that a script left empty is told as the missing key that it is."""
+        monkeypatch.setenv("OPENAI_API_KEY", "")
+        with pytest.raises(ConfigurationError, match="OPENAI_API_KEY, which is missing or empty"):
+            Session()
+        with pytest.raises(ConfigurationError, match="api_key must be"):
+            Session("")
+
+    @pytest.mark.parametrize("key", [KEY + "\n", "sk-CANARYé", "sk CANARY"])
     def test_a_key_that_no_header_can_carry(self, key, monkeypatch):
         """Passed or from the environment; its value is never shown."""
         with pytest.raises(ConfigurationError, match="api_key must be") as passed:
