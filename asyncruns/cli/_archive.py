@@ -28,6 +28,7 @@ T = TypeVar("T")
 _MARK = "\ufeff"  # Some editors begin a file in UTF-8 with it, and so does what they hand on.
 _ENDINGS = (".txt", ".csv", ".json", ".jsonl")
 _AT_ONCE, _MOST_WAITING = 1000, 10
+_ASKED_FOR = {"messages": "--messages", "threads": "--with-threads"}
 
 
 class Terminated(Exception):  # noqa: N818  # as SystemExit and KeyboardInterrupt
@@ -197,7 +198,7 @@ async def verify(
     else:
         print(f"{_counted(findings.threads, 'thread')} walked again, {_counted(findings.items, 'item')} compared.")
         if findings.gone:
-            print(f"{findings.gone:,} items are in the archive and not on the server any more.")
+            print(f"In the archive and not on the server any more: {_counted(findings.gone, 'item')}.")
     if not findings.ok:
         raise asyncruns.ArchiveError(_deviations(findings))
 
@@ -205,10 +206,11 @@ async def verify(
 def _deviations(findings: "archive.Findings") -> str:
     ids = ", ".join([*findings.missing, *findings.different, *findings.failures][:3])
     told = (
-        f"{len(findings.missing):,} items are missing, {len(findings.different):,} are different, and "
-        f"{_counted(len(findings.failures), 'thread')} could not be verified: {ids}. "
-        "Export again, asking for as much, to bring what is new."
+        f"{_counted(len(findings.missing), 'item')} missing, {len(findings.different):,} different, and "
+        f"{_counted(len(findings.failures), 'thread')} could not be verified: {ids}."
     )
+    if findings.missing or findings.different:
+        told += " To bring what is new, export again with the options of before, such as --messages."
     if findings.failures:
         thread_id, reason = next(iter(findings.failures.items()))
         told += f" The first that could not be verified is {thread_id}: {reason}"
@@ -227,6 +229,8 @@ def convert(path: str, out: str, table: str, *, as_json: bool) -> None:
         count = archive.convert(opened, out, table=table)  # type: ignore[arg-type]  # checked there
         unfinished = sum(record.state != "done" for record in opened.records())
     told = f"{_counted(count, 'row')} written to {out}."
+    if not count and table in _ASKED_FOR:
+        told += f" An export brings {table} only with {_ASKED_FOR[table]}."
     if unfinished:
         told += f" The archive is not whole: {_counted(unfinished, 'thread')} did not come to the end."
     event = {"event": "converted", "rows": count, "out": _output.name_of_file(out), "threads_unfinished": unfinished}
@@ -275,9 +279,9 @@ def _say_stopped(progress: "archive.Progress") -> None:
 
 
 def _say_export(progress: "archive.Progress", seconds: float, path: str, *, as_json: bool) -> None:
-    parts = [f"{progress.runs:,} runs", f"{progress.steps:,} steps"]
+    parts = [_counted(progress.runs, "run"), _counted(progress.steps, "step")]
     if progress.messages:
-        parts.append(f"{progress.messages:,} messages")
+        parts.append(_counted(progress.messages, "message"))
     told = (
         f"{progress.threads_done:,} of {progress.threads:,} threads complete: {', '.join(parts)} brought in "
         f"{span(timedelta(seconds=seconds))}.\nLook at it: asyncruns report {shlex.quote(path)} report.html"

@@ -82,6 +82,22 @@ async def test_conversion_of_a_part_says_so(cli: RunCommand, emulator: Emulator,
     assert json.loads((await cli("convert", archive, out, "--json")).out)["threads_unfinished"] == 1
 
 
+@pytest.mark.parametrize(("table", "option"), [("messages", "--messages"), ("threads", "--with-threads")])
+async def test_empty_conversion_says_what_was_not_asked_for(
+    cli: RunCommand, emulator: Emulator, tmp_path: Path, table: str, option: str
+) -> None:
+    """Who converts what no export was asked for learns with which option it comes."""
+    archive, out = str(tmp_path / "runs.db"), str(tmp_path / "out.jsonl")
+    (thread,) = emulator.fill(threads=1, runs_per_thread=1)
+    outcome = await cli("export", archive, "--threads", thread, on=emulator)
+    assert "1 of 1 threads complete: 1 run, " in outcome.out
+    outcome = await cli("convert", archive, out, "--table", table)
+    assert f"An export brings {table} only with {option}." in outcome.out
+    await cli("export", archive, "--threads", thread, option, on=emulator)
+    outcome = await cli("convert", archive, out, "--table", table)
+    assert "only with" not in outcome.out
+
+
 async def test_threads_may_be_ids_or_the_servers_own(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
     """Ids stand behind --threads, which may be said again; without it the server lists its threads."""
     threads = emulator.fill(threads=3, runs_per_thread=1)
@@ -138,8 +154,8 @@ async def test_differences_are_exit_code_1(cli: RunCommand, emulator: Emulator, 
     thread.runs.remove(runs[1])
     outcome = await cli("verify", archive, "--no-steps", on=emulator)
     assert outcome.code == 1
-    assert "1 items are in the archive and not on the server any more" in outcome.out
-    assert f"0 items are missing, 1 are different, and 0 threads could not be verified: {runs[0].id}" in outcome.err
+    assert "In the archive and not on the server any more: 1 item." in outcome.out
+    assert f"0 items missing, 1 different, and 0 threads could not be verified: {runs[0].id}. To bring" in outcome.err
 
 
 async def test_thread_that_cannot_be_verified_is_told_with_its_reason(
