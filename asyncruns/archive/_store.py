@@ -120,7 +120,8 @@ class Store(Lookups):
         """Take the staged threads into the archive and return how many there are.
 
         Args:
-            allow_change: Whether they may be others than those that there are.
+            allow_change: Whether they may be others than those that there are. One that is no longer wanted and never
+                brought anything, as a wrong id does, is then forgotten.
             listed: Whether they are what the server lists; if all that it lists was ever asked for, they may.
 
         Raises:
@@ -134,6 +135,8 @@ class Store(Lookups):
                 "SELECT id FROM given WHERE id NOT IN (SELECT id FROM threads) ORDER BY rowid"
             ).fetchall()
             self._db.execute("BEGIN IMMEDIATE")
+            if allow_change:
+                self._forget_what_brought_nothing()
             self._db.executemany(
                 "INSERT INTO threads (id, state, checksum) VALUES (?, 'listed', ?)",
                 [(id.decode(), checksum(None, id.decode(), "listed", None, None)) for (id,) in fresh],
@@ -250,6 +253,17 @@ class Store(Lookups):
                 f"{self.path} was begun with another list of threads: {_some(missing)} missing now, {_some(added)} "
                 "new. Allow the change (allow_change=True, --allow-change) if it is meant."
             )
+
+    def _forget_what_brought_nothing(self) -> None:
+        """Take the threads that failed, have nothing here and were not given off the list."""
+        failed = self._db.execute(
+            "SELECT id FROM threads WHERE state = 'failed' AND json IS NULL AND id NOT IN (SELECT id FROM given)"
+            " AND NOT EXISTS (SELECT 1 FROM runs WHERE thread_id = threads.id)"
+            " AND NOT EXISTS (SELECT 1 FROM messages WHERE thread_id = threads.id)"
+        ).fetchall()
+        told = [(id.decode(),) for (id,) in failed]
+        self._db.executemany("DELETE FROM walks WHERE thread_id = ?", told)
+        self._db.executemany("DELETE FROM threads WHERE id = ?", told)
 
     def _known_thread(self, id: bytes, state: Any, has_json: int, *rest: Any) -> KnownThread:
         reason, verified, given_sum, json = rest

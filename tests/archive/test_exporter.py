@@ -174,6 +174,26 @@ async def test_changed_list_is_refused_with_the_difference(small: Filled, path: 
     assert progress.threads == 2
 
 
+async def test_allowed_change_forgets_what_brought_nothing(small: Filled, path: Path) -> None:
+    """A wrong id that is taken off the list is gone for good; a thread with a history stays, failed or not."""
+    wrong = ["thread_typo", "not an id"]
+    await export(small.session, path, [*wrong, *small.threads], messages=True)
+    await small.session.threads.delete(small.threads[0])
+    await export(small.session, path, small.threads, allow_change=True)
+    with Archive.open(path) as archive:
+        assert [(record.id, record.state) for record in archive.records()] == [
+            (small.threads[0], "failed"),
+            (small.threads[1], "done"),
+        ]
+        assert {walk.thread_id for walk in archive.walks()} == {*small.threads}
+    await export(small.session, path, small.threads)
+    with pytest.raises(ArchiveError, match=rf"1 \({small.threads[0]}\) missing now"):
+        await export(small.session, path, small.threads[1:])
+    await export(small.session, path, small.threads[1:], allow_change=True)
+    with Archive.open(path) as archive:
+        assert {record.id for record in archive.records()} == {*small.threads}
+
+
 async def test_one_thread_does_not_stop_the_others(small: Filled, path: Path) -> None:
     """A deleted thread is recorded with its reason, the others are brought, and it is tried again."""
     gone = ["thread_gone", "not an id"]
