@@ -108,7 +108,8 @@ class Exporter:
         Raises:
             ArchiveLocked: Another process is filling the archive.
             ArchiveCorrupt: The file is no archive, or is damaged.
-            ArchiveError: It cannot be written, or was begun with another list of threads.
+            ArchiveError: It cannot be written, or was begun with another list of threads, or none was given and the
+                server lists none.
             AsyncRunsError: The server cannot be asked at all: no connection, a wrong key, no quota left.
             TypeError: The threads are not strings, or are one string.
         """

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import aclosing
 from functools import partial
 
-from asyncruns import InvalidIdError, Session
+from asyncruns import ArchiveError, InvalidIdError, Session, StatusError
 from asyncruns.archive._store import Store
 from asyncruns.archive._walking import PAGE_ITEMS
 from asyncruns.archive._writer import Writer
@@ -12,6 +12,7 @@ from asyncruns.archive._writer import Writer
 ThreadIds = Iterable[str] | AsyncIterable[str]
 
 _STAGED_AT_ONCE = 1000
+_NO_LISTING = (404, 405)
 
 
 async def stage(
@@ -27,7 +28,7 @@ async def stage(
         probe: Whether to ask the server once more past the end of its list; also if an earlier export did.
 
     Raises:
-        ArchiveError: They are others.
+        ArchiveError: They are others, or none are given and the server cannot list them.
         TypeError, InvalidIdError: One of them is no text.
     """
     ids: list[str] = []
@@ -55,12 +56,20 @@ async def _listed(session: Session, *, probe: bool) -> AsyncGenerator[str, None]
     """Yield the threads that the server lists, of which nothing but the id is read."""
     asked: set[str | None] = set()
     last: str | None = None
-    while last not in asked and (probe or not asked):
-        asked.add(last)
-        async with aclosing(session.threads.list(order="asc", limit=PAGE_ITEMS, after=last).raw_pages()) as pages:
-            async for page in pages:
-                for item in page.data:
-                    yield (last := item.id)
+    try:
+        while last not in asked and (probe or not asked):
+            asked.add(last)
+            async with aclosing(session.threads.list(order="asc", limit=PAGE_ITEMS, after=last).raw_pages()) as pages:
+                async for page in pages:
+                    for item in page.data:
+                        yield (last := item.id)
+    except StatusError as error:
+        if error.status not in _NO_LISTING or last is not None:
+            raise
+        raise ArchiveError(
+            "The server lists no threads: say which there are (thread_ids=, --threads), or look whether "
+            f"base_url (OPENAI_BASE_URL) has its path. It answered {error}"
+        ) from error
 
 
 def _checked_id(id: object) -> str:

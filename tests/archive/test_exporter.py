@@ -22,6 +22,7 @@ from asyncruns import (
     RetryPolicy,
     ServerError,
     Session,
+    StatusError,
 )
 from asyncruns.archive import Archive, Exporter, Options, _exporter, _patience, _turns, export
 from asyncruns.archive._patience import ExportStopped, first_of
@@ -192,6 +193,18 @@ async def test_allowed_change_forgets_what_brought_nothing(small: Filled, path: 
     await export(small.session, path, small.threads[1:], allow_change=True)
     with Archive.open(path) as archive:
         assert {record.id for record in archive.records()} == {*small.threads}
+
+
+@pytest.mark.parametrize("prefix", ["v1", "elsewhere"])
+async def test_server_that_lists_no_threads_asks_for_ids(prefix: str, path: Path) -> None:
+    """Where threads cannot be listed, the error says that ids must be given, or that the address may be wrong."""
+    async with Emulator(has_thread_listing=False) as emulator:
+        base_url = emulator.base_url.replace("v1", prefix)
+        async with Session(emulator.api_key, base_url) as session:
+            with pytest.raises(ArchiveError, match=r"lists no threads.*thread_ids=, --threads.*base_url") as caught:
+                await export(session, path)
+    assert isinstance(caught.value.__cause__, StatusError)
+    assert caught.value.__cause__.status in (404, 405)
 
 
 async def test_one_thread_does_not_stop_the_others(small: Filled, path: Path) -> None:
