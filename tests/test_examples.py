@@ -297,19 +297,21 @@ async def test_worker_killed_in_the_middle(
 async def test_worker_does_many_jobs(start: Start, emulator: Emulator, tmp_path: Path) -> None:
     """Jobs are done at the same time; a broken one stays where it is and stops nobody, and later ones are found."""
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "empty.json").write_text('{"Question": "?"}')
     for number in range(9):
         (tmp_path / f"job-{number}.json").write_text(json.dumps({"question": f"What is {number}?"}))
     worker = await start("worker.py", str(tmp_path))
     await until(lambda: len(list((tmp_path / "done").glob("*.json"))) == 9)
     (tmp_path / "late.json").write_text(json.dumps({"question": "And this?"}))
     await until(lambda: (tmp_path / "done" / "late.json").exists())
-    assert sorted(os.listdir(tmp_path)) == ["broken.json", "done"]
+    assert sorted(os.listdir(tmp_path)) == ["broken.json", "done", "empty.json"]
     assert len(requests(emulator, "/runs")) == 10
     assert worker.returncode is None
     worker.kill()
     out, _ = await worker.communicate()
-    assert out.count(b"\n") == 1
-    assert out.startswith(b"WARNING:worker:broken.json is no job: Expecting property name")
+    first, second = sorted(out.splitlines())
+    assert first.startswith(b"WARNING:worker:broken.json is no job: Expecting property name")
+    assert second == b"WARNING:worker:empty.json is no job: It has no question."
 
 
 class Page:

@@ -4,7 +4,7 @@
 
 Each `FOLDER/NAME.json` is a job: `{"question": "..."}`. A job that is finished moves to `FOLDER/done/NAME.json`, with
 the answer in it. A worker that starts takes up whatever is not finished, whoever had begun it, so one worker at a time
-serves a folder. A file that is no JSON, or not yet, stays where it is and is told of once. The worker reads
+serves a folder. A file that is no job, or not yet, stays where it is and is told of once. The worker reads
 OPENAI_API_KEY, OPENAI_BASE_URL and ASSISTANT_ID from the environment.
 """
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("worker")
 
 
 class NotReadableError(Exception):
-    """The file of a job is no JSON, or not yet."""
+    """The file is no job, or not yet."""
 
 
 def look_up(article: str) -> str:
@@ -62,9 +62,12 @@ def find_jobs(folder: Path) -> list[Path]:
 def load(path: Path) -> dict[str, Any]:
     """Read the job's file."""
     try:
-        return json.loads(path.read_text())
+        job: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise NotReadableError(str(error)) from None
+    if not isinstance(job, dict) or "question" not in job:
+        raise NotReadableError("It has no question.")
+    return job
 
 
 def finish(path: Path) -> None:
