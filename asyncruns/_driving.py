@@ -46,7 +46,7 @@ class Driver:
     tools: ToolCaller
     submit: Callable[[Sequence[ToolOutput]], Awaitable[Run]]
     stream: Callable[[Sequence[ToolOutput]], RunStream]
-    on_event: Callable[[StreamEvent], object] | None
+    on_event: Callable[[StreamEvent], None] | None
 
     async def drive(self, deadline: Deadline) -> Run:
         """Return the run at its end, or where it requires an action that is not a function call.
@@ -78,7 +78,7 @@ class Driver:
             return refusal
         return None
 
-    async def _streamed(self, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], object]) -> bool:
+    async def _streamed(self, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], None]) -> bool:
         """Submit *outputs* with a stream; False where none began, and nobody knows whether they arrived."""
         has_begun = False
         try:

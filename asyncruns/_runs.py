@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from inspect import iscoroutinefunction
 from math import inf
 from typing import Any, Literal, Unpack
 
@@ -339,7 +340,7 @@ class Runs(Resource):
         *,
         timeout: float,
         poll_interval: float | None = None,
-        on_event: Callable[[StreamEvent], object] | None = None,
+        on_event: Callable[[StreamEvent], None] | None = None,
     ) -> Run:
         """Take a run through its required actions to its end, and return it.
 
@@ -353,8 +354,8 @@ class Runs(Resource):
             tools: Carries the tool calls out: a `Toolbox`, or anything with its `outputs`.
             timeout: Seconds for all of it.
             poll_interval: As for `wait`.
-            on_event: Called with each event; outputs are then submitted with a stream underneath, and a stream that
-                breaks is settled by reading the run.
+            on_event: Called, and not awaited, with each event; outputs are then submitted with a stream underneath, and
+                a stream that breaks is settled by reading the run.
 
         Raises:
             WaitTimeout: The time is up; the run may go on.
@@ -363,6 +364,8 @@ class Runs(Resource):
         waiter, deadline = self._waiter(thread_id, run_id, poll_interval), Deadline(check_seconds("timeout", timeout))
         if not hasattr(tools, "outputs"):
             raise TypeError(f"tools must be a Toolbox, or have its outputs(), not {type(tools).__name__}")
+        if iscoroutinefunction(on_event):
+            raise TypeError("on_event must be a plain function, since nothing awaits it; it may fill an asyncio.Queue.")
         driver = Driver(
             waiter=waiter,
             tools=tools,

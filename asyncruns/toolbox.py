@@ -57,11 +57,12 @@ class Toolbox:
         functions: The functions, each with a name of its own.
         timeout: Seconds for one call.
         max_concurrency: Calls under way at the same time, over all runs that use this toolbox.
-        observe: Called after each call with a `ToolReport`. What it raises is not caught, and ends the drive.
+        observe: Called, and not awaited, after each call with a `ToolReport`. What it raises is not caught, and ends
+            the drive.
 
     Raises:
         ConfigurationError: A name is not 1 to 64 letters, digits, `_` and `-`, or is given twice, a parameter cannot
-            be described or read, or a limit is not above 0.
+            be described or read, a limit is not above 0, or *observe* is a coroutine function.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class Toolbox:
             self._tools[tool.name] = tool
         if not (timeout > 0 and max_concurrency > 0):
             raise ConfigurationError("timeout and max_concurrency must be above 0.")
+        if inspect.iscoroutinefunction(observe):
+            raise ConfigurationError("observe must be a plain function, since nothing awaits it.")
         self._timeout = timeout
         self._free = asyncio.Semaphore(max_concurrency)
         self._observe = observe

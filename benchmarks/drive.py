@@ -59,7 +59,7 @@ async def serve() -> None:
         await asyncio.Event().wait()
 
 
-async def drive_all(port: int, runs: int, on_event: Callable[[object], object] | None) -> dict[str, float]:
+async def drive_all(port: int, runs: int, on_event: Callable[[object], None] | None) -> dict[str, float]:
     """Create and drive so many runs at once, and return the figures."""
     reports: list[asyncruns.ToolReport] = []
     toolbox = asyncruns.Toolbox([weather, time_of], max_concurrency=1000, observe=reports.append)

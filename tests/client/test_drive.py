@@ -94,6 +94,17 @@ async def test_events_of_a_streamed_drive(session, run, town):
     assert names[-2] == "thread.run.completed"
 
 
+async def test_event_listener_that_nobody_would_await(session, run, town):
+    """A coroutine function would be called and never run, so it is refused before anything is sent."""
+
+    async def listen(event):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="on_event must be a plain function"):
+        await session.runs.drive(run.thread_id, run.id, town.box, timeout=60, on_event=listen)
+    assert town.asked == []
+
+
 async def test_driven_again(session, run, town, on_event):
     """A run in any state can be driven: at its end nothing is done, and after a crash the rest."""
     await session.runs.wait(run.thread_id, run.id, timeout=60)

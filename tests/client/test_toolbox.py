@@ -281,6 +281,16 @@ def test_limits_that_are_none(options):
         Toolbox([], **options)
 
 
+def test_observer_that_nobody_would_await():
+    """A coroutine function would be called and never run."""
+
+    async def observe(report):
+        raise AssertionError
+
+    with pytest.raises(ConfigurationError, match="observe must be a plain function"):
+        Toolbox([], observe=observe)
+
+
 def call(name, arguments="{}", id="call_1"):
     """Return a call of that tool; arguments that are no text are written as JSON."""
     return RequiredToolCall(
