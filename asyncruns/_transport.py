@@ -213,7 +213,7 @@ class Transport:
         is_unsent = isinstance(call.failed, ConnectError) or not (call.attempts or call.failed)
         what = "was not sent" if is_unsent else "had no complete answer"
         raise DeadlineExceeded(
-            f"{request.method} {request.target} {what} in {seconds:g} seconds.",
+            f"{request.method} {request.target} {what} in {round(seconds, 3):g} seconds.",
             attempts=call.attempts,
             request_id=self._request_id(call),
         ) from call.failed

@@ -136,7 +136,9 @@ class Waiter:
     def too_late(self, deadline: Deadline, run: Run | None) -> WaitTimeout:
         """Return the error that says so."""
         seen = f"; it was {run.status} when last seen" if run else ""
-        return WaitTimeout(f"Run {self.run_id} did not come to rest in {deadline.seconds:g} seconds{seen}.", run=run)
+        return WaitTimeout(
+            f"Run {self.run_id} did not come to rest in {round(deadline.seconds, 3):g} seconds{seen}.", run=run
+        )
 
     def _tell_unknown(self, run: Run, before: Run | None) -> None:
         if run.status not in _KNOWN and (before is None or before.status != run.status):

@@ -330,6 +330,12 @@ class TestDeadline:
             await session.threads.retrieve("thread_1", timeout=0.05)
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.attempts == 1
+
+    async def test_what_was_left_of_a_time_is_told_in_round_numbers(self, emulator, session):
+        """A call that was given the rest of a deadline names no 0.0499993 seconds."""
+        emulator.delay = 5.0
+        with pytest.raises(DeadlineExceeded, match=r" in 0\.05 seconds"):
+            await session.threads.retrieve("thread_1", timeout=0.0499993)
         emulator.delay = 0.0
         assert (await session.threads.create()).id
 
