@@ -1,6 +1,7 @@
 """Unix time as servers send it, turned into aware datetimes."""
 
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -8,6 +9,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MILLISECONDS = 1e11
 
 
+@overload
+def timestamp(value: float) -> datetime: ...
+@overload
+def timestamp(value: None) -> None: ...
+@overload
+def timestamp(value: float | None) -> datetime | None: ...
 def timestamp(value: float | None) -> datetime | None:
     """Turn a `*_at` value of the wire into an aware UTC datetime.
 

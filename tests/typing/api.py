@@ -125,6 +125,8 @@ def models(run: Run, step: RunStep, message: Message) -> None:
     assert_type(run.tool_calls, tuple[asyncruns.RequiredToolCall, ...])
     assert_type(run.extra, Mapping[str, object])
     assert_type(asyncruns.timestamp(run.created_at), datetime | None)
+    if run.created_at is not None:
+        assert_type(asyncruns.timestamp(run.created_at), datetime)
     assert_type(message.text, str)
     match step.step_details:
         case asyncruns.ToolCallsStepDetails(tool_calls=calls):
