@@ -62,8 +62,6 @@ class Gate:
         async def pass_gate(request: web.Request, handler: Handler) -> web.StreamResponse:
             began = time.perf_counter()
             self._record(request)
-            if self.delay > 0:
-                await asyncio.sleep(self.delay)
             response = await self._answered(request, handler)
             response.headers["x-request-id"] = f"req_{secrets.token_hex(16)}"
             response.headers["openai-processing-ms"] = str(int((time.perf_counter() - began) * 1000))
@@ -82,6 +80,9 @@ class Gate:
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         profile = self.profile
         try:
+            if self.delay > 0:
+                await request.read()  # What has come is carried out, whether or not the client waits for the answer.
+                await asyncio.sleep(self.delay)
             self._admit(request)
             if self.refusals:
                 raise self.refusals.popleft()

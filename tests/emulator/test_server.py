@@ -92,6 +92,20 @@ async def test_delay_is_added_to_each_answer(wire):
     assert loop.time() - began >= 0.02
 
 
+async def test_what_came_is_carried_out_though_the_client_left(wire, caplog):
+    """A client that does not wait for a late answer leaves a thread behind, and nothing in the log."""
+    wire.emulator.delay = 0.2
+    begun = asyncio.ensure_future(wire.post("/threads", {}))
+    await asyncio.sleep(0.1)
+    begun.cancel()
+    await asyncio.wait([begun])
+    wire.emulator.delay = 0.0
+    async with asyncio.timeout(5):
+        while not (await wire.get("/threads"))["data"]:
+            pass
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_clocks_turn_forward_only():
     """Both clocks can be advanced and not turned back; one runs, one stands."""
     manual, running = ManualClock(100.0), RunningClock()
