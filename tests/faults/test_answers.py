@@ -336,6 +336,7 @@ async def test_row_37_byte_order_mark(bench: Bench) -> None:
         assert (await retrieve(session)).id == RUN
         server.script = [answer(b"\xef\xbb\xbf" + json.dumps(page([run()])).encode())]
         assert len(await session.runs.list(THREAD).collect()) == 1
+        assert [json.loads(blob) async for blob in session.runs.list(THREAD).raw()] == [run()]
 
 
 @pytest.mark.parametrize("field", ["id", "thread_id"])

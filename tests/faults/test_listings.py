@@ -91,15 +91,27 @@ async def test_row_46_promise_without_a_cursor(bench: Bench, before: int, walk: 
     assert failed.partial_count == 2 * before
 
 
-async def test_row_47_empty_pages_whose_cursor_moves(bench: Bench) -> None:
+@pytest.mark.parametrize("walk", WALKS)
+async def test_row_47_empty_pages_whose_cursor_moves(bench: Bench, walk: str) -> None:
     """Empty pages are passed over as long as their cursor moves."""
     gap = [answer(page([], has_more=True, last_id=f"gap_{n}")) for n in range(15)]
     script = [answer(page(runs(1, 2), has_more=True)), *gap, answer(page(runs(3)))]
     async with bench.serve(*script) as (server, session):
-        found = await session.runs.list(THREAD, limit=2).collect()
+        found = await WALKS[walk](session.runs.list(THREAD, limit=2))
         assert server.count == 17
         assert server.requests[-1].query["after"] == "gap_14"
-    assert [each.id for each in found] == ["run_1", "run_2", "run_3"]
+    assert ids_in(found) == ["run_1", "run_2", "run_3"]
+
+
+@pytest.mark.parametrize("walk", WALKS)
+async def test_row_47_empty_pages_on_the_way_back(bench: Bench, walk: str) -> None:
+    """A walk backwards passes over them as well; there the first id is the cursor."""
+    gap = [answer(page([], has_more=True, first_id=f"gap_{n}", last_id="run_4")) for n in range(2)]
+    script = [answer(page(runs(2, 3), has_more=True)), *gap, answer(page(runs(1)))]
+    async with bench.serve(*script) as (server, session):
+        found = await WALKS[walk](session.runs.list(THREAD, limit=2, before="run_4"))
+        assert [request.query["before"] for request in server.requests] == ["run_4", "run_2", "gap_0", "gap_1"]
+    assert ids_in(found) == ["run_3", "run_2", "run_1"]
 
 
 @pytest.mark.parametrize("walk", WALKS)
