@@ -325,6 +325,29 @@ class TestCosts:
             asked.append(len(emulator.requests))
         assert asked == [1] * 5 + [2] * 5 + [3] * 10 + [4] * 10 + [5] * 15
 
+    @pytest.mark.parametrize("last_id", [{}, {"last_id": None}], ids=["named", "not named"])
+    async def test_the_third_page_is_asked_for_when_the_second_comes(self, last_id):
+        """At once, also where a page does not name its last item."""
+        shelf = Shelf(30, lambda page: page | last_id)
+        async with aclosing(aiter(shelf.pager())) as walk:
+            for _ in range(11):
+                await anext(walk)
+            await asyncio.sleep(0)
+            assert len(shelf.queries) == 3
+
+    async def test_the_next_request_leaves_before_a_page_is_read(self):
+        """So that the server works while the page is read; of the first page nobody knows whether all is wanted."""
+        shelf, asked = Shelf(40), []
+
+        def read(data):
+            asked.append(len(shelf.queries))
+            return read_threads(data)
+
+        listing = Listing(fetch=shelf.fetch, read=read, split=split_page, cut=cut_page, peek=peek_cursor)
+        pager = AsyncCursorPager(listing, PageQuery(limit=10, order="asc", after=None, before=None))
+        assert len(await pager.collect()) == 40
+        assert asked == [1, 3, 4, 4]
+
     async def test_at_most_two_pages_are_under_way(self):
         """However slow the consumer is, the walk holds one page and has asked for one more."""
         shelf = Shelf(100)
