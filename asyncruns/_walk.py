@@ -189,7 +189,7 @@ class Walk(Generic[U]):
         """Decide from a page whether the walk ends, and else where it goes on."""
         bound = None if self._backwards else self._query.before
         more = len(page.data) >= limit if page.has_more is None else page.has_more
-        if not more or (bound is not None and bound in ids):
+        if not more or bound in ids:
             self._ended = True
         else:
             self._cursor = self._next_cursor(page, ids)
@@ -219,7 +219,7 @@ class Walk(Generic[U]):
         if self._backwards:
             data, ids = data[::-1], ids[::-1]
         bound = None if self._backwards else self._query.before
-        if bound is not None and bound in ids:
+        if bound in ids:
             end = ids.index(bound)
             data, ids = data[:end], ids[:end]
         if not self._recent.keys().isdisjoint(ids) or len(set(ids)) < len(ids):
