@@ -393,7 +393,7 @@ class TestCosts:
         assert own_tasks() == before
         emulator.delay = 0.0
 
-    async def test_a_prefetch_that_fails_after_the_walk_was_left_is_quiet(self):
+    async def test_a_prefetch_that_fails_after_the_walk_was_left_is_quiet(self, caplog):
         """No error is reported that no one asks for any more."""
         pager, _ = script(page("a", "b"), NotFoundError("gone", status=404))
         walk = aiter(pager)
@@ -403,6 +403,30 @@ class TestCosts:
             await asyncio.sleep(0)
         await walk.aclose()
         gc.collect()
+        assert caplog.messages == []
+
+    @pytest.mark.parametrize("fails", [True, False])
+    async def test_a_prefetch_that_is_cancelled_is_quiet(self, caplog, fails):
+        """Whether it ends as it is told to, or fails over that."""
+        shelf = Shelf(30)
+
+        async def fetch(query):
+            try:
+                data = await shelf.fetch(query)
+                await asyncio.sleep(0 if query.after is None else 60)
+            except asyncio.CancelledError:
+                raise NotFoundError("gone", status=404) if fails else asyncio.CancelledError from None
+            return data
+
+        listing = Listing(fetch=fetch, read=read_threads, split=split_page, cut=cut_page, peek=peek_cursor)
+        walk = aiter(AsyncCursorPager(listing, PageQuery(limit=10, order="asc", after=None, before=None)))
+        for _ in range(6):
+            await anext(walk)
+        await settle()
+        await walk.aclose()
+        gc.collect()
+        assert len(shelf.queries) == 2
+        assert caplog.messages == []
 
 
 class TestProperties:
@@ -555,6 +579,13 @@ class TestListsThatLie:
         assert len(await pager.collect()) == 9001
         assert pager.duplicates_dropped == 1
 
+    @pytest.mark.parametrize("max_items", [1, 3, 5])
+    async def test_a_total_holds_where_the_server_ignores_the_limit(self, max_items):
+        """A page that holds more than was asked for is cut."""
+        pager, _ = script(page("a", "b", "c", "d"), page("e", "f", "g", "h"), max_items=max_items)
+        assert ids_of(await pager.collect()) == ["a", "b", "c", "d", "e"][:max_items]
+        assert pager.cursor == "abcde"[max_items - 1]
+
     @pytest.mark.parametrize("bound", ["c", "d"])
     async def test_a_bound_holds_where_the_server_ignores_it(self, bound):
         """A server that knows only `after` sends on past `before`; the walk ends there all the same."""
@@ -597,6 +628,19 @@ class TestLostCursors:
             if item.id == "t003":
                 shelf.gone |= {"t009", "t008"}
         assert seen == shelf.ids
+
+    @pytest.mark.parametrize(
+        ("query", "gone"), [({"after": "t000"}, {"t000", "t010"}), ({"before": "t029"}, {"t029", "t019"})]
+    )
+    async def test_goes_on_where_its_first_cursor_is_gone_as_well(self, query, gone):
+        """What tells a lost cursor from a listing that is gone is the listing's beginning, not the walk's."""
+        shelf = Shelf(30)
+        seen = []
+        async for item in shelf.pager(**query):
+            seen.append(item.id)
+            if len(seen) == 2:
+                shelf.gone |= gone
+        assert seen == (shelf.ids[1:] if "after" in query else shelf.ids[-2::-1])
 
     async def test_gives_up_when_all_earlier_items_are_gone(self):
         """With the cursor and the count, after a bounded number of tries."""
