@@ -73,7 +73,7 @@ class RateLimit:
                         await self.sleep(at - loop.time())
                 except BaseException:
                     if self._next == taken:  # nobody's of another loop came behind
-                        self._next = before
+                        self._next = max(before, self.closed_until)
                     raise
                 is_open = self.closed_until == closed
 
@@ -103,7 +103,8 @@ class RateLimit:
     def _close(self, seconds: float) -> None:
         until = asyncio.get_running_loop().time() + min(seconds, _LONGEST_WAIT)
         if until > self.closed_until and seconds > 0:
-            self.closed_until = self._next = until
+            self.closed_until = until
+            self._next = max(self._next, until)  # who waits for less than the pace goes no sooner than it
 
 
 def spread(limit: int | None, remaining: int, reset: float) -> float:

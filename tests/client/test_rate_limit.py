@@ -94,6 +94,20 @@ async def test_intervals_widen_and_narrow(clocked: Callable[[RateLimit], Clock])
     assert clock.naps == []
 
 
+@pytest.mark.parametrize("wait", ["0", "3"])
+async def test_refusal_hurries_nobody(clocked: Callable[[RateLimit], Clock], wait: str) -> None:
+    """A server that lets everybody wait for less than the pace does not make turns come sooner."""
+    limit = RateLimit(6)
+    clock = clocked(limit)
+    await limit.turn()
+    limit.note(429, {"retry-after": wait}, 0.0)
+    await limit.turn()
+    none_left = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": wait}
+    limit.note(200, none_left, 0.0)
+    await limit.turn()
+    assert sum(clock.naps) >= 20.0
+
+
 async def test_refusals_of_one_moment_count_once(clocked: Callable[[RateLimit], Clock]) -> None:
     """Of forty requests under way that are all refused, one widens the interval: they were sent before it was known."""
     limit = RateLimit()
@@ -472,14 +486,17 @@ async def test_renewed_token_takes_a_turn(server, open_session) -> None:  # type
     assert naps == [pytest.approx(0.1, abs=0.05)]
 
 
-async def test_cancelled_caller_takes_no_wait_of_everybody_back(clocked: Callable[[RateLimit], Clock]) -> None:
+@pytest.mark.parametrize("wait", [1.5, 10.0])
+async def test_cancelled_caller_takes_no_wait_of_everybody_back(
+    clocked: Callable[[RateLimit], Clock], wait: float
+) -> None:
     """Who leaves the head of the line after a 429 came gives his turn back, and not the time that all are to wait."""
     limit = RateLimit(60)
     clock = clocked(limit)
     await limit.turn()
 
     async def nap(_: float) -> None:
-        limit.note(429, {"retry-after": "10"}, 0.0)
+        limit.note(429, {"retry-after": str(wait)}, 0.0)
         raise asyncio.CancelledError
 
     limit.sleep = nap
@@ -487,7 +504,7 @@ async def test_cancelled_caller_takes_no_wait_of_everybody_back(clocked: Callabl
         await limit.turn()
     limit.sleep = clock.sleep
     await limit.turn()
-    assert clock.naps == [10.0]
+    assert clock.naps == [wait]
 
 
 async def test_late_turns_are_made_up_for(clocked: Callable[[RateLimit], Clock]) -> None:
