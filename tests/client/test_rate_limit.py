@@ -86,12 +86,27 @@ async def test_intervals_widen_and_narrow(clocked: Callable[[RateLimit], Clock])
         await limit.turn()
     await limit.turn()
     assert clock.naps == [1.0, 1.0, 1.0, 1.0, pytest.approx(0.4)]
+    limit.note(200, {}, 0.0)
+    await limit.turn()
+    await limit.turn()
+    assert clock.naps[-1] == pytest.approx(0.98 * 0.4)  # A little at a time.
     for _ in range(200):
         limit.note(200, {}, 0.0)
     await limit.turn()
     clock.naps.clear()
     await limit.turn()
     assert clock.naps == []
+
+
+async def test_intervals_widen_to_five_seconds(clocked: Callable[[RateLimit], Clock]) -> None:
+    """However often the server refuses, a request is sent every five seconds, if it does not ask for more."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    for _ in range(30):
+        limit.note(429, {}, 0.0)
+        await limit.turn()
+    await limit.turn()
+    assert clock.naps[-1] == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize("wait", ["0", "3"])
