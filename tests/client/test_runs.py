@@ -16,6 +16,7 @@ from asyncruns import (
     InvalidIdError,
     NamedToolChoice,
     NotFoundError,
+    PermissionDeniedError,
     ResponseFormatJsonObject,
     Run,
     RunCreationUnknown,
@@ -386,12 +387,14 @@ class TestIfActive:
         assert made.id == "run_1"
         assert [request.target.split("/")[-1] for request in server.requests] == ["runs", "cancel", "run_9", "runs"]
 
-    async def test_gives_up_with_the_refusal(self, session, run):
-        """When the time is up, the active run is named."""
+    async def test_gives_up_with_the_refusal(self, session, run, emulator):
+        """When the time is up, the active run is named, and nothing more is sent."""
         session._transport.sleep = asyncio.sleep
         with pytest.raises(ActiveRunError) as caught:
             await session.runs.create(run.thread_id, assistant_id="a", if_active="wait", timeout=0.1)
         assert caught.value.run_id == run.id
+        creates = [path for method, path in emulator.requests if method == "POST" and path.endswith("/runs")]
+        assert len(creates) == 2  # The active run's own, and the one that was refused.
 
     async def test_does_not_race_for_ever(self, server, scripted_session):
         """Where others are always faster, the refusal comes after three turns."""
@@ -420,8 +423,8 @@ class TestLostAnswers:
         assert (await scripted_session.runs.cancel("thread_1", "run_1")).status == "cancelling"
         assert [request.method for request in server.requests] == ["POST", "GET"]
 
-    async def test_a_cancel_that_did_not_arrive(self, server, scripted_session):
-        """The run goes on, so it is sent again; at most three times."""
+    async def test_a_cancel_that_did_not_arrive(self, server, scripted_session, naps):
+        """The run goes on, so it is sent again after a while; at most three times."""
         server.hang_up()
         server.reply(RUN)
         server.reply(RUN | {"status": "cancelling"})
@@ -432,6 +435,7 @@ class TestLostAnswers:
         with pytest.raises(ConnectionLost):
             await scripted_session.runs.cancel("thread_1", "run_1")
         assert [request.method for request in server.requests] == ["POST", "GET", "POST"] + ["POST", "GET"] * 3
+        assert naps == [0.5, 0.5, 1.0]
 
     async def test_a_second_cancel_that_is_refused(self, server, scripted_session):
         """The run decides: if it neither stopped nor stops, the refusal is raised."""
@@ -441,6 +445,15 @@ class TestLostAnswers:
         server.reply(RUN)
         with pytest.raises(BadRequestError, match="not now"):
             await scripted_session.runs.cancel("thread_1", "run_1")
+
+    async def test_a_second_cancel_that_is_refused_to_the_caller(self, server, scripted_session):
+        """That tells nothing of the first, and is raised at once."""
+        server.hang_up()
+        server.reply(RUN)
+        server.reply({"error": {"message": "not you"}}, 403)
+        with pytest.raises(PermissionDeniedError, match="not you"):
+            await scripted_session.runs.cancel("thread_1", "run_1")
+        assert [request.method for request in server.requests] == ["POST", "GET", "POST"]
 
     async def test_outputs_that_arrived(self, server, scripted_session):
         """The run waits for them no more."""

@@ -54,11 +54,12 @@ def fails_lookups_after(posts: int, *then: Action) -> Action:
 
 @pytest.mark.parametrize("then", [answer(error("down"), 500), close(), answer(page([]))], ids=["500", "lost", "empty"])
 async def test_rows_07_to_09_at_most_three_lookups(bench: Bench, then: Action) -> None:
-    """After a create whose outcome is unknown come three lookups at most, whether they fail or find nothing."""
+    """After a lost create come three lookups at most, a wait between them, whether they fail or find nothing."""
     async with bench.serve(fails_lookups_after(1, then)) as (server, session):
         create = session.runs.create(THREAD, assistant_id="asst_1", request_key="job-7")
         failed = await bench.fails(RunCreationUnknown, create)
         assert methods(server) == "LPLLL"
+        assert len(bench.waits) == 2
     assert (failed.thread_id, failed.request_key) == (THREAD, "job-7")
 
 
@@ -273,6 +274,20 @@ async def test_outputs_that_are_refused_after_a_loss(bench: Bench) -> None:
         failed = await bench.fails(ConnectionLost, submit)
         assert methods(server) == "PLPL"
     assert isinstance(failed.__cause__, StatusError)
+
+
+async def test_row_08_time_is_up_before_the_create_was_sent(bench: Bench) -> None:
+    """A create for which no token came in time was not sent, and its error does not say that it may have been."""
+
+    async def provide() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with bench.serve(answer(run()), api_key=provide) as (server, session):
+        create = session.runs.create(THREAD, assistant_id="asst_1", timeout=0.1)
+        failed = await bench.fails(DeadlineExceeded, create)
+        assert server.count == 0
+    assert failed.attempts == 0
 
 
 async def test_rows_06_to_09_no_token_for_the_lookup(bench: Bench) -> None:
