@@ -85,6 +85,16 @@ class TestTrouble:
         assert naps[-1] == pytest.approx(30, abs=6)
         assert max(naps[:-1]) < 3
 
+    async def test_that_lasts_is_asked_after_more_and_more_seldom(self, server, open_session):
+        """The longer a server is down, the longer the waits between two reads, up to ten seconds and a tenth."""
+        naps = []
+        server.reply(RUNNING)
+        server.reply(DOWN, 503, times=12)
+        server.reply({**RUNNING, "status": "completed"})
+        await self.wait(server, open_session, naps)
+        assert naps[:8] == sorted(set(naps[:8]))
+        assert naps[-1] == naps[-2] == pytest.approx(10.5)
+
     @pytest.mark.parametrize(
         ("status", "error"), [(503, ServerError), (404, NotFoundError), (401, AuthenticationError)]
     )
