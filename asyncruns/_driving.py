@@ -1,7 +1,6 @@
 """Drive a run through its required actions: carry its tool calls out, submit the outputs, wait, and again."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 import attrs
@@ -84,10 +83,17 @@ class Driver:
         try:
             async with self.stream(outputs) as stream:
                 has_begun = True
-                with suppress(StreamInterrupted, StreamServerError, ProtocolError):  # Reading the run tells the rest.
-                    async for event in stream:
-                        on_event(event)
+                while (event := await _next_of(stream)) is not None:
+                    on_event(event)
         except AsyncRunsError as error:
             if has_begun or not is_ambiguous(error):
                 raise
         return has_begun
+
+
+async def _next_of(stream: RunStream) -> StreamEvent | None:
+    """Return the next event, or None where the stream ends or breaks: reading the run tells the rest."""
+    try:
+        return await anext(stream, None)
+    except (StreamInterrupted, StreamServerError, ProtocolError):
+        return None

@@ -7,9 +7,12 @@ import pytest
 
 from asyncruns import (
     BadRequestError,
+    ConnectionLost,
     DeadlineExceeded,
     MessageDeltaEvent,
+    ProtocolError,
     ServerError,
+    StreamInterrupted,
     Toolbox,
     WaitTimeout,
 )
@@ -346,16 +349,18 @@ async def test_another_error_of_the_stream(server, drive):
         await drive(on_event=lambda event: None)
 
 
-async def test_an_error_of_the_observer(server, drive):
-    """What `on_event` raises is not caught."""
+@pytest.mark.parametrize("kind", [ZeroDivisionError, ConnectionLost, ProtocolError, StreamInterrupted])
+async def test_an_error_of_the_observer(server, drive, kind):
+    """What `on_event` raises is not caught, nor taken for trouble of the stream."""
 
     def on_event(event):
-        raise ZeroDivisionError
+        raise kind("of another call")
 
     server.reply(WAITS)
     server.raw(streamed(("thread.run.completed", DONE), ("done", "[DONE]")))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(kind, match="of another call"):
         await drive(on_event=on_event)
+    assert paths(server) == "RS"
 
 
 async def test_a_server_that_takes_no_outputs(server, drive):
