@@ -228,6 +228,14 @@ class TestEvents:
         assert (found.id, found.type, found.status) == ("step_1", "", "in_progress")
         assert found.step_details.tool_calls[0].arguments == "{}{}"
 
+    async def test_a_step_whose_beginning_was_missed(self, open_stream):
+        """Its snapshot knows of which run and thread it is; those the stream knows."""
+        delta = event("thread.run.step.delta", {"id": "step_1", "delta": {"step_details": {"type": "tool_calls"}}})
+        async with open_stream(live(run_event("queued") + delta + run_event("completed") + DONE)) as stream:
+            run = await stream.final_run()
+        (found,) = stream.steps
+        assert (found.run_id, found.thread_id) == (run.id, run.thread_id)
+
     async def test_raw(self, open_stream):
         """Each event may be had with its data exactly as sent, from wherever the stream stands to its end."""
         odd = b'event: odd\ndata: { "a" : 1.50 ,\ndata: "b":2}\n\n'
