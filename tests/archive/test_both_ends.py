@@ -117,6 +117,16 @@ async def test_order_that_becomes_unsound_falls_back(
     assert held(path) == listings.threads[THREAD]
 
 
+async def test_gap_that_an_unsound_order_left(listings: Listings, local: Session, path: Path) -> None:
+    """What was passed over before the order showed that it is not sound is brought by the walk from the oldest end."""
+    for second in range(40):
+        listings.add_run(THREAD)["created_at"] = second
+    places = [39, 38, 37, 21, 20, 19, 33, 32, 2]
+    listings.newest_first = lambda items: [items[place] for place in places] + items[:2]
+    await bring(local, path)
+    assert held(path) == listings.threads[THREAD]
+
+
 async def test_refusal_of_the_newest_end_is_no_failure(listings: Listings, local: Session, path: Path) -> None:
     """A page from the newest end that is refused leaves the listing to the walk from the oldest."""
     for _ in range(40):
