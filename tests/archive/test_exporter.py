@@ -502,15 +502,16 @@ async def test_trouble_that_does_not_pass_stops_the_export(
     """A server that fails for all ends the export after some tries, one that asks for a day or for money at once."""
     server.reply({"error": {"message": "no", "code": code}}, status=status, headers=headers, times=20)
     session = await open_session(server, retry=RetryPolicy(max_attempts=1))
-    exporter = Exporter(session, path, Options(steps=False, concurrency=1))
+    exporter, naps = Exporter(session, path, Options(steps=False, concurrency=1)), []
 
-    async def nap(_: float) -> None:
-        await asyncio.sleep(0)
+    async def nap(seconds: float) -> None:
+        naps.append(round(seconds))
 
     exporter._patience.sleep = nap
     with pytest.raises(error):
         await exporter.run(["thread_1", "thread_2"])
     assert len(server.requests) == requests
+    assert naps == [1, 2, 4, 8] * (requests // 5)  # For each thread; each pause is twice as long as the one before.
     server._script.clear()
     for number in (1, 2):
         server.reply(page(run(1, f"thread_{number}")))

@@ -191,6 +191,27 @@ async def test_pages_are_probed_for_as_the_export_did(session: Session, path: Pa
         assert (findings.different, findings.gone) == ([server.threads["thread_1"][1]["id"]], 0)
 
 
+async def test_trouble_that_passes_is_waited_out(path: Path, open_session: Any) -> None:
+    """A server that is too busy is asked again once its time is up, and what was compared by then counts once."""
+    moments: list[float] = []
+
+    def refuse_once() -> None:
+        moments.append(asyncio.get_running_loop().time())
+        if len(moments) == 3:
+            raise web.HTTPTooManyRequests(headers={"Retry-After": "0.1"})
+
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url, retry=RetryPolicy(max_attempts=1)))
+        for _ in range(10):
+            server.add_run("thread_1")
+        await export(local, path, ["thread_1"], steps=False)
+        server.on_request = refuse_once
+        findings = await verify(local, path)
+    assert findings.ok
+    assert (findings.items, findings.gone) == (10, 0)
+    assert moments[3] - moments[2] >= 0.1
+
+
 async def test_steps_of_runs_that_are_gone_are_gone(path: Path, open_session: Any) -> None:
     """With a run that the server shows no more, its steps are counted, too."""
     async with Listings() as server:
