@@ -625,9 +625,9 @@ class TestOnce:
         assert count == 1
 
     async def test_all_askers_are_cancelled(self):
-        """With its last asker a call is cancelled and cleans up; asked again it is carried out anew."""
+        """With its last asker a call is cancelled, cleans up, and has no output; asked again it is carried out anew."""
         begun = asyncio.Event()
-        told = []
+        told, reports = [], []
 
         async def slow():
             told.append("begun")
@@ -639,7 +639,7 @@ class TestOnce:
                 told.append("ended")
             return "ok"
 
-        toolbox = Toolbox([slow])
+        toolbox = Toolbox([slow], observe=reports.append)
         askers = [asyncio.ensure_future(answer(toolbox, call("slow"))) for _ in range(2)]
         await begun.wait()
         for asker in askers:
@@ -647,6 +647,7 @@ class TestOnce:
         await asyncio.wait(askers)
         assert [asker.cancelled() for asker in askers] == [True, True]
         assert told == ["begun", "ended"]
+        assert reports == []
         assert await answer(toolbox, call("slow")) == ["ok"]
         assert len(asyncio.all_tasks()) == 1
 
@@ -738,3 +739,25 @@ class TestObserver:
         assert not toolbox._known
         toolbox._observe = None
         assert await answer(toolbox, call("nothing")) == [""]
+
+    async def test_what_was_done_before_it_raised_is_remembered(self):
+        """A call that had its output is not carried out again because the observer failed over another."""
+        count = 0
+
+        async def quick():
+            nonlocal count
+            count += 1
+            return count
+
+        async def slow():
+            await asyncio.sleep(0.01)
+
+        def observe(report):
+            if report.call.name == "slow":
+                raise RuntimeError("of the observer")
+
+        toolbox = Toolbox([quick, slow], observe=observe)
+        with pytest.raises(RuntimeError, match="of the observer"):
+            await toolbox.outputs([call("quick", id="a"), call("slow", id="b")])
+        assert await answer(toolbox, call("quick", id="a")) == ["1"]
+        assert count == 1
