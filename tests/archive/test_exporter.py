@@ -107,6 +107,25 @@ async def test_later_run_asks_for_no_steps_twice(path: Path, open_session: Any) 
         assert len(listings.requests) == 1
 
 
+async def test_messages_that_were_being_written_are_brought_again(server: Any, path: Path, open_session: Any) -> None:
+    """A later export begins before the first message that was in progress; one without a status never is."""
+
+    def message(number: int, **fields: Any) -> dict[str, Any]:
+        return {"id": f"msg_{number}", "thread_id": "thread_1", "created_at": number, **fields}
+
+    session = await open_session(server)
+    first = [message(1), message(2, status="in_progress"), message(3)]
+    later = [message(2, status="completed"), message(3), message(4)]
+    for messages in (first, later):
+        server.reply(page(run(1)))
+        server.reply(page(*messages))
+        await export(session, path, ["thread_1"], messages=True, steps=False)
+    assert "messages" in server.requests[-1].target
+    assert "after=msg_1" in server.requests[-1].target
+    with Archive.open(path) as archive:
+        assert [json.loads(blob) for blob in archive.raw("messages")] == [first[0], *later]
+
+
 async def test_messages_and_threads_are_brought_on_demand(small: Filled, path: Path) -> None:
     """With messages and threads these are in the archive too, the thread object as it was sent."""
     progress = await small.export(path, messages=True, threads=True)
