@@ -71,7 +71,6 @@ class Turns:
             await job()
         finally:
             self._fruitful -= 1
-            await self._tell_others()
 
     def _next_put_off(self) -> Job | None:
         if not self._lots:

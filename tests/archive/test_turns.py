@@ -69,3 +69,23 @@ async def test_what_an_urgent_job_gives_rise_to_is_shared() -> None:
     await _all_done(turns, 4)
     assert len(names) == 8
     assert set(names) == {"0", "1", "2", "3"}
+
+
+async def test_who_puts_off_too_much_helps_first() -> None:
+    """What waits does not fill the memory: from a thousand jobs on, some are done before more are put off."""
+    waited: list[int] = []
+    done = 0
+
+    async def job() -> None:
+        nonlocal done
+        done += 1
+
+    async def beginning() -> None:
+        for _ in range(30):
+            await turns.put_off([job] * 90)
+            waited.append(turns.waiting)
+
+    turns = _turns(1, [beginning])
+    await _all_done(turns, 1)
+    assert max(waited) == 1000
+    assert done == 2700
