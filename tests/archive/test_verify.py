@@ -169,6 +169,18 @@ async def test_what_was_asked_for_is_looked_for(small: Filled, path: Path) -> No
     assert (await verify(small.session, path)).missing
 
 
+async def test_what_was_ever_asked_for_is_looked_for(small: Filled, path: Path) -> None:
+    """What an earlier export was asked for counts, though the last was not."""
+    await small.export(path, messages=True, threads=True)
+    await small.export(path, steps=False)
+    small.emulator.requests.clear()
+    assert (await verify(small.session, path)).ok
+    targets = [target for _, target in small.emulator.requests]
+    assert any("/steps?" in target for target in targets)
+    assert any("/messages?" in target for target in targets)
+    assert f"/v1/threads/{small.threads[0]}" in targets
+
+
 async def test_steps_are_asked_for_as_the_export_did(small: Filled, path: Path) -> None:
     """Steps brought with the text that file search found are compared with such steps."""
     include = ["step_details.tool_calls[*].file_search.results[*].content"]

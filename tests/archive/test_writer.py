@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asyncruns import ArchiveError, ArchiveLocked
-from asyncruns.archive import _file
+from asyncruns.archive import Archive, _file
 from asyncruns.archive._records import PageWrite, Walk
 from asyncruns.archive._store import Store
 from asyncruns.archive._writer import Writer
@@ -26,6 +26,17 @@ async def test_post_is_carried_out_before_the_end(path: Path) -> None:
         writer.post(GOOD)
     with Store(path) as store:
         assert store.walk("thread_1", "runs") == GOOD.walk
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 123, 1999])
+async def test_as_many_items_as_come(path: Path, count: int) -> None:
+    """All are written, in their order, however many come at once."""
+    blobs = [b'{"id":"run_%d"}' % number for number in range(count)]
+    items = raw_items((f"run_{number}", blob) for number, blob in enumerate(blobs))
+    async with Writer(path) as writer:
+        await writer.write(PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=count), items=items))
+    with Archive.open(path) as archive:
+        assert list(archive.raw("runs", thread_id="thread_1")) == blobs
 
 
 async def _post_bad_and_write_good(path: Path, error: Exception | None = None) -> None:
