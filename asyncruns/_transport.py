@@ -25,6 +25,7 @@ from asyncruns._aiohttp import (
     sent_once,
 )
 from asyncruns._body import read_body
+from asyncruns._call import Call
 from asyncruns._codec import is_cut_short
 from asyncruns._credentials import Credentials
 from asyncruns._cutoff import Cutoff, Timer
@@ -45,7 +46,6 @@ from asyncruns.errors import (
     AsyncRunsError,
     AuthenticationError,
     ConfigurationError,
-    ConnectError,
     DeadlineExceeded,
     DecodeError,
     StatusError,
@@ -57,7 +57,6 @@ from asyncruns.errors import (
 logger = logging.getLogger("asyncruns")
 ErrorT = TypeVar("ErrorT", bound=AsyncRunsError)
 
-_NO_HEADERS: Mapping[str, str] = {}
 _READ_BYTES = 2**18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 
@@ -195,7 +194,7 @@ class Transport:
         if seconds <= 0:
             raise DeadlineExceeded("The time was up before the request; nothing was sent.", attempts=0)
         timer = self._timer if seconds == self._settings.timeout else None
-        call = _Call(request, live=live, when=begun + seconds, timer=timer)
+        call = Call(request, live=live, when=begun + seconds, timer=timer)
         with call:
             while True:
                 if (secret := credentials.held(now := self.now())) is None:
@@ -206,17 +205,8 @@ class Transport:
                 if not isinstance(outcome, Failure):
                     self._quota.give_back(call.attempts - 1)
                     return outcome
-                if outcome.began and not request.repeatable:
-                    call.unsure = outcome.error
-                call.failed = call.unsure or outcome.error
                 await self._before_next(call, outcome, secret)
-        is_unsent = isinstance(call.failed, ConnectError) or not (call.attempts or call.failed)
-        what = "was not sent" if is_unsent else "had no complete answer"
-        raise DeadlineExceeded(
-            f"{request.method} {request.target} {what} in {round(seconds, 3):g} seconds.",
-            attempts=call.attempts,
-            request_id=self._request_id(call),
-        ) from call.failed
+        raise call.too_late(seconds, self._request_id(call))
 
     def redacted(self, error: ErrorT) -> ErrorT:
         """Return *error* without the key, should the server have echoed it, and without the frames that saw it."""
@@ -226,19 +216,19 @@ class Transport:
         error.args = (error.message,)
         return error.with_traceback(None)
 
-    async def _before_next(self, call: "_Call", failed: Failure, secret: Secret) -> None:
+    async def _before_next(self, call: Call, failed: Failure, secret: Secret) -> None:
         """Wait until the next attempt may begin; raise what the last one *failed* with where there is none."""
-        credentials = self._settings.credentials
+        credentials, told = self._settings.credentials, call.note(failed)
         if isinstance(failed.error, AuthenticationError) and credentials.renewable and not call.has_renewed:
             credentials.forget(secret)
             call.has_renewed = True
             call.attempts -= 1  # The same attempt, with a key that the server may still take.
         else:
-            await self._back_off(call, failed)
+            await self._back_off(call, failed, told)
         if self._settings.rate_limit is not None:
             await self._settings.rate_limit.turn()
 
-    async def _back_off(self, call: "_Call", failed: Failure) -> None:
+    async def _back_off(self, call: Call, failed: Failure, told: AsyncRunsError) -> None:
         wait = next_wait(
             failed,
             attempt=call.attempts,
@@ -248,16 +238,16 @@ class Transport:
             random=self.random,
         )
         if wait is None:
-            raise self._told(call.unsure or failed.error, call)
+            raise self._told(told, call)
         if not self._quota.take():
-            raise self._told(_without_quota(call.unsure or failed.error), call)
+            raise self._told(_without_quota(told), call)
         method, target = call.request.method, call.request.target
         logger.info("%s %s: attempt %d failed, next in %.2f s", method, target, call.attempts, wait)
         await self.sleep(wait)
 
-    async def _attempt(self, call: "_Call", secret: Secret) -> "Answer | LiveAnswer | Failure":
+    async def _attempt(self, call: Call, secret: Secret) -> "Answer | LiveAnswer | Failure":
         """Ask once, in a slot that was taken; it is freed at the end, or by the live answer when it is closed."""
-        call.attempts, call.headers, call.failed = call.attempts + 1, _NO_HEADERS, call.unsure
+        call.begin_attempt()
         response, free = None, self._slots.release
         try:
             response = await self._ask(call.request, secret, live=call.live)
@@ -273,11 +263,12 @@ class Transport:
                 response, length, self._settings.max_response_bytes, self._settings.credentials.redact
             )
         except asyncio.CancelledError as cancelled:
-            raise _cut(cancelled, call)  # noqa: B904  # aiohttp's frames hold the key
-        except DecodeError as error:
-            return Failure(error=error, began=True, transient=True, max_attempts=2)
-        except TruncatedBodyError as error:
-            return Failure(error=error, began=True, transient=True)
+            if found_no_connection(cancelled):
+                call.note_no_connection()
+            raise cancelled.with_traceback(None)  # noqa: B904  # aiohttp's frames hold the key
+        except (DecodeError, TruncatedBodyError) as error:
+            most = 2 if isinstance(error, DecodeError) else None
+            return Failure(error=error, began=True, transient=True, max_attempts=most)
         except UnexpectedContentError as error:  # Its frames hold the header that it tells of.
             return Failure(error=error.with_traceback(None), began=True, transient=False)
         except AsyncRunsError as error:
@@ -310,7 +301,7 @@ class Transport:
             **self._options,
         )
 
-    def _judged(self, answer: Answer, call: "_Call") -> Answer | Failure:
+    def _judged(self, answer: Answer, call: Call) -> Answer | Failure:
         # What servers normally send needs no judgement.
         is_usual = answer.status == 200 and answer.body[:1] == b"{" and looks_like_json(answer)
         error = None if is_usual else judge(answer, now=self.now(), redact=self._settings.credentials.redact)
@@ -333,13 +324,13 @@ class Transport:
         began, transient = judge_status(error.status, error.code, answer.headers)
         return Failure(error=error, began=began, transient=transient, retry_after=error.retry_after)
 
-    def _told(self, error: AsyncRunsError, call: "_Call") -> AsyncRunsError:
+    def _told(self, error: AsyncRunsError, call: Call) -> AsyncRunsError:
         """Write what is known of the call into *error*."""
         if isinstance(error, TransportError):
             error.attempts, error.request_id = call.attempts, self._request_id(call)
         return error
 
-    def _request_id(self, call: "_Call") -> str | None:
+    def _request_id(self, call: Call) -> str | None:
         id = request_id(call.headers)
         return None if id is None else self._settings.credentials.redact(id)
 
@@ -355,31 +346,6 @@ class Transport:
             logger.warning("The server sends JSON under another content type; it is read all the same.")
 
 
-class _Call(Cutoff):
-    """A call under way: what is asked for, how far it has come, and when it ends. One object: thousands may wait.
-
-    Attributes:
-        request: What to send.
-        live: Whether a stream is asked for.
-        attempts: Those begun so far.
-        has_renewed: Whether one more was allowed because the key was refused.
-        headers: Those of the last answer.
-        failed: What the last attempt failed with, until the next begins; also that it found no connection so far.
-        unsure: What an attempt failed with that may have been carried out, and may not be twice; it is told in the
-            place of a later one's failure.
-    """
-
-    __slots__ = ("attempts", "failed", "has_renewed", "headers", "live", "request", "unsure")
-
-    def __init__(self, request: Request, *, live: bool, when: float, timer: Timer | None) -> None:
-        super().__init__(when, timer)
-        self.request, self.live = request, live
-        self.attempts, self.has_renewed = 0, False
-        self.failed: AsyncRunsError | None = None
-        self.unsure: AsyncRunsError | None = None
-        self.headers: Mapping[str, str] = _NO_HEADERS
-
-
 async def _turn(rate_limit: RateLimit, by: float) -> None:
     """Return when the next request may be sent; raise `DeadlineExceeded` if that is not before *by*."""
     if by == inf:
@@ -389,12 +355,6 @@ async def _turn(rate_limit: RateLimit, by: float) -> None:
         await rate_limit.turn()
     if cutoff.is_over:
         raise DeadlineExceeded("The rate limit gave no turn in time; nothing was sent.", attempts=0)
-
-
-def _cut(cancelled: asyncio.CancelledError, call: _Call) -> asyncio.CancelledError:
-    if found_no_connection(cancelled):
-        call.failed = call.unsure or ConnectError(f"{call.request.method} {call.request.target}: no connection yet.")
-    return cancelled.with_traceback(None)
 
 
 def _nothing() -> None:
