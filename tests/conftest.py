@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import logging
 import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,23 @@ class ScriptedServer:
         if not self._script:
             return b"HTTP/1.1 418 Script over\r\nContent-Length: 0\r\n\r\n"
         return self._script.popleft()
+
+
+@pytest.fixture(autouse=True)
+def loop_has_nothing_to_report() -> Iterator[None]:
+    """Fail a test in which asyncio had to tell a log of an exception, or of a task, that nobody waited for."""
+    told: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not record.msg.startswith("Error on transport creation for incoming connection"):  # The test's server's.
+                told.append(record.getMessage())
+
+    listener, logger = Listener(logging.ERROR), logging.getLogger("asyncio")
+    logger.addHandler(listener)
+    yield
+    logger.removeHandler(listener)
+    assert not told
 
 
 @pytest.fixture
