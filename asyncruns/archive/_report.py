@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from os import PathLike
@@ -32,7 +32,8 @@ from asyncruns.archive._waterfall import waterfall
 MOST_WATERFALLS = 150
 """Runs that are drawn step by step unless they are asked for by name: the slowest, the costliest, the last ones."""
 
-_MOST_MODELS, _OTHERS = 5, "other models"
+_MOST_MODELS, _OTHER_MODELS = 5, "other models"
+_MOST_STATUSES, _OTHER_STATUSES = 12, "other statuses"
 _MOST_BARS = 12
 _EDGES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 
@@ -185,18 +186,31 @@ def _first_of(caption: str, rows: Sequence[object], count: int) -> str:
 
 
 def _statuses(figures: Figures) -> str:
-    parts = [
-        (status, figures.statuses[status], kind_of_status(status)) for status in statuses_in_order(figures.statuses)
-    ]
+    parts = [(status, figures.statuses[status], kind) for status, kind in _shown_statuses(figures)]
+    if rest := figures.runs - sum(count for _, count, _ in parts):
+        parts.append((_OTHER_STATUSES, rest, "s-other"))
     return bars("Share of all runs", parts, figures.runs)
 
 
 def _over_time(figures: Figures) -> str:
     if not figures.by_hour:
         return note("There are no runs with a date.")
-    statuses = statuses_in_order(figures.statuses)
-    shown = stacked("Runs", "runs", figures.by_hour, [(status, kind_of_status(status)) for status in statuses])
+    names = _shown_statuses(figures)
+    if len(figures.statuses) > len(names):
+        names.append((_OTHER_STATUSES, "s-other"))
+    shown = stacked("Runs", "runs", _merged(figures.by_hour, names, _OTHER_STATUSES), names)
     return shown + (note(f"{figures.undated:,} runs have no readable date.") if figures.undated else "")
+
+
+def _shown_statuses(figures: Figures) -> list[tuple[str, str]]:
+    """Return the statuses that are shown for themselves, known ones first, each with the class of its colour."""
+    shown = _most_common(figures.statuses, _MOST_STATUSES, _OTHER_STATUSES)
+    return [(status, kind_of_status(status)) for status in statuses_in_order(dict.fromkeys(shown))]
+
+
+def _most_common(counts: Counter[str], most: int, rest: str) -> list[str]:
+    """Return the names that stand for themselves; one that is called as the *rest* is a part of it."""
+    return [name for name, _ in counts.most_common(most + 1) if name != rest][:most]
 
 
 def _tokens(figures: Figures) -> str:
@@ -207,15 +221,22 @@ def _tokens(figures: Figures) -> str:
     left_out = note(f"{undated:,} tokens are of runs without a readable date.") if undated else ""
     if not totals.total():
         return left_out or note("No run says what it used.")
-    # A model that is called as the rest is a part of it.
-    shown = [model for model, _ in totals.most_common() if model != _OTHERS][:_MOST_MODELS]
-    merged: Counter[tuple[int, str]] = Counter()
-    for (hour, model), count in figures.tokens_by_hour.items():
-        merged[hour, model if model in shown else _OTHERS] += count
+    shown = _most_common(totals, _MOST_MODELS, _OTHER_MODELS)
     names = [(model, f"c-{place}") for place, model in enumerate(shown)]
     if len(totals) > len(shown):
-        names.append((_OTHERS, "s-other"))
-    return stacked("Tokens by model", "tokens", merged, names) + left_out
+        names.append((_OTHER_MODELS, "s-other"))
+    return stacked("Tokens by model", "tokens", _merged(figures.tokens_by_hour, names, _OTHER_MODELS), names) + left_out
+
+
+def _merged(
+    counts: Mapping[tuple[int, str], int], names: Sequence[tuple[str, str]], rest: str
+) -> Counter[tuple[int, str]]:
+    """Return *counts* with those of other names than these under that of the *rest*."""
+    known = {name for name, _ in names}
+    merged: Counter[tuple[int, str]] = Counter()
+    for (hour, name), count in counts.items():
+        merged[hour, name if name in known else rest] += count
+    return merged
 
 
 def _durations(figures: Figures) -> str:

@@ -341,6 +341,16 @@ def test_models_beyond_the_fifth_are_summed_up(path: Path, tmp_path: Path) -> No
     assert "model 4 1,992 other models 3,978" in reader.text
 
 
+def test_statuses_beyond_the_twelfth_are_summed_up(path: Path, tmp_path: Path) -> None:
+    """A server with a status for each run makes no page of as many colours."""
+    runs = [run(n, status=f"status {n}") for n in range(2000)] + [run(2000), run(2001)]
+    page, reader = page_of(archive_of(path, runs), tmp_path / "report.html")
+    assert "Share of all runs completed 2 · < 0.1 % status 0 1 · < 0.1 %" in reader.text
+    assert "other statuses 1,989 · 99.4 %" in reader.text
+    assert page.count("other statuses <b>1,989</b>") == 1
+    assert len(page) < 200_000
+
+
 def test_model_called_as_the_rest_is_a_part_of_it(path: Path, tmp_path: Path) -> None:
     """What the legend names is drawn once."""
     runs = [run(n, model=f"model {n}" if n else "other models", usage={"total_tokens": 10 - n}) for n in range(8)]
