@@ -653,7 +653,7 @@ async def test_backlog_is_bounded_and_shared(
     assert 200 < most <= 200 + 4 * 100
     seen = [target.split("/")[3] for _, target in emulator.requests if "/steps" in target]
     switches = sum(a != b for a, b in itertools.pairwise(seen))
-    assert switches > 500
+    assert switches > 100  # One after the other, it would be one.
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, "4"])

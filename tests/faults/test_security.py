@@ -280,7 +280,8 @@ async def test_many_random_cancellations(bench: Bench) -> None:
 
     async def one(session: asyncruns.Session, number: int) -> bool:
         call = asyncio.create_task(session.runs.retrieve(THREAD, f"run_{number}"))
-        await asyncio.wait([call], timeout=random.random() * 0.03)
+        # Some are let through, however busy the machine is.
+        await asyncio.wait([call], timeout=random.random() * 0.03 if number % 10 else None)
         call.cancel()
         done = (await asyncio.gather(call, return_exceptions=True))[0]
         assert isinstance(done, asyncio.CancelledError) or done.id == f"run_{number}"
