@@ -136,7 +136,7 @@ async def test_exports(recorder: Recorder, tmp_path: Path, between: int, log: in
     """
     async with Listings(page_items=4) as server:
         exports = await recorded(recorder, server, between, log)
-        for place, files in cuts(exports.calls, Disk(), 300, seed=1):
+        for place, files in cuts(exports.calls, Disk(), 500, seed=1):
             await exports.look(tmp_path / "cut" / "runs.db", place, files)
 
 
@@ -145,12 +145,12 @@ async def test_what_is_not_synced_is_missed(recorder: Recorder, tmp_path: Path) 
     async with Listings(page_items=4) as server:
         exports = await recorded(recorder, server, *BESIDE)
         defects = 0
-        for place, files in cuts(exports.calls, Disk(syncs=False), 50, seed=2):
+        for place, files in cuts(exports.calls, Disk(syncs=False), 100, seed=2):
             try:
                 await exports.look(tmp_path / "cut" / "runs.db", place, files)
             except (ArchiveError, AssertionError):
                 defects += 1
-    assert defects > 2  # between 10 and 26 were seen: checkpoints fall beside other commits each time
+    assert defects > 10  # Of fifty, between 10 and 26 were seen: checkpoints fall beside other commits each time.
 
 
 async def test_all_calls_are_recorded(recorder: Recorder) -> None:

@@ -281,15 +281,15 @@ async def test_many_random_cancellations(bench: Bench) -> None:
     async def one(session: asyncruns.Session, number: int) -> bool:
         call = asyncio.create_task(session.runs.retrieve(THREAD, f"run_{number}"))
         # Some are let through, however busy the machine is.
-        await asyncio.wait([call], timeout=random.random() * 0.03 if number % 10 else None)
+        await asyncio.wait([call], timeout=random.random() * 0.03 if number % 11 else None)
         call.cancel()
         done = (await asyncio.gather(call, return_exceptions=True))[0]
         assert isinstance(done, asyncio.CancelledError) or done.id == f"run_{number}"
         return not isinstance(done, asyncio.CancelledError)
 
     async with bench.serve(sometimes_late, max_connections=2) as (server, session):
-        ends = [await one(session, number) for number in range(100)]
-        ends += await asyncio.gather(*(one(session, number) for number in range(100)))
+        ends = [await one(session, number) for number in range(110)]
+        ends += await asyncio.gather(*(one(session, number) for number in range(110)))
         assert {True, False} == set(ends)
         server.script = [reply(lambda request: run(request.path.rpartition("/")[2]))]
         for number in range(10):
