@@ -52,7 +52,7 @@ class Resource:
         self._reader = RunReader(ask=self._ask_for_run, read=self._read_run)
 
     async def _get(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
-        return self._read(await self._transport.send(get_request(target), timeout=timeout), model, **expected)
+        return await self._sent(get_request(target), model, timeout, inf, **expected)
 
     async def _get_raw(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> bytes:
         answer = await self._transport.send(get_request(target), timeout=timeout)
@@ -69,18 +69,16 @@ class Resource:
         repeatable: bool = False,
         **expected: str | None,
     ) -> T:
-        request = post_request(target, body, repeatable=repeatable)
-        return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
+        return await self._sent(post_request(target, body, repeatable=repeatable), model, timeout, inf, **expected)
+
+    async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
+        return await self._sent(Request(method="DELETE", target=target), model, timeout, inf, **expected)
 
     async def _sent(
         self, request: Request, model: type[T], timeout: float | None, by: float, **expected: str | None
     ) -> T:
         """Send *request*, and return what answers it by a moment on the loop's clock."""
         return self._read(await self._transport.send(request, timeout=timeout, by=by), model, **expected)
-
-    async def _delete(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> T:
-        request = Request(method="DELETE", target=target)
-        return self._read(await self._transport.send(request, timeout=timeout), model, **expected)
 
     def _live(
         self,
