@@ -5,6 +5,7 @@ import json
 import random
 import sys
 from itertools import count
+from typing import Any
 
 from benchmarks import bodies
 
@@ -34,7 +35,7 @@ class Service:
         """Answer requests on one connection until either side ends it."""
         try:
             while True:
-                method, target = await _read_request(reader)
+                method, target, _ = await read_request(reader)
                 fault = self._random.choice(_FAULTS) if self._random.random() < self._share else None
                 if not await self._answer(method, target, fault, writer):
                     break
@@ -48,21 +49,21 @@ class Service:
         """Write an answer, sound or not; False when the connection is to end."""
         match fault:
             case "500" | "503":
-                writer.write(_response(_ERROR, f"{fault} Trouble"))
+                writer.write(response(_ERROR, f"{fault} Trouble"))
             case "429":
-                writer.write(_response(_ERROR, "429 Too Many Requests", "retry-after-ms: 20\r\n"))
+                writer.write(response(_ERROR, "429 Too Many Requests", "retry-after-ms: 20\r\n"))
             case "reset":
                 writer.transport.abort()
                 return False
             case "cut":
                 body = self._body(method, target)
-                writer.write(_response(body)[: -len(body) // 2])
+                writer.write(response(body)[: -len(body) // 2])
                 return False
             case "html":
-                writer.write(_response(b"<html><body>Bad gateway</body></html>", kind="text/html"))
+                writer.write(response(b"<html><body>Bad gateway</body></html>", kind="text/html"))
             case _:
                 await asyncio.sleep(_SLOW_SECONDS if fault else 0)
-                writer.write(_response(self._body(method, target), headers="openai-poll-after-ms: 50\r\n"))
+                writer.write(response(self._body(method, target), headers="openai-poll-after-ms: 50\r\n"))
         return True
 
     def _body(self, method: str, target: str) -> bytes:
@@ -87,15 +88,16 @@ class Service:
         return self._templates[kind, number < 2].replace(bodies.PAGE_MARK, b"%08d" % number)
 
 
-async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str]:
+async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, Any]:
+    """Return the method, the target and the JSON of the next request on a connection; None for no body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     method, target, _ = head.split(" ", 2)
     length = next((line[15:] for line in head.lower().split("\r\n") if line.startswith("content-length:")), "0")
-    json.loads(await reader.readexactly(int(length)) or b"null")
-    return method, target
+    return method, target, json.loads(await reader.readexactly(int(length)) or b"null")
 
 
-def _response(body: bytes, status: str = "200 OK", headers: str = "", kind: str = "application/json") -> bytes:
+def response(body: bytes, status: str = "200 OK", headers: str = "", kind: str = "application/json") -> bytes:
+    """Return the bytes of an answer."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     return head.encode() + body
 

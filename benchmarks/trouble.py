@@ -9,7 +9,6 @@ import asyncio
 import gzip
 import io
 import json
-import resource
 import socket
 import struct
 import subprocess
@@ -19,11 +18,13 @@ import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from benchmarks import bodies
+from benchmarks.faulty import read_request, response
 from benchmarks.server import ROOT
+from benchmarks.worker import highest
 
 _KEY = "key"
 _THREAD_ID, _RUN_ID = "thread_1", "run_0"
@@ -44,10 +45,14 @@ class Calls:
 
 
 class Server:
-    """Answers as `answer` says, which is called with it, the method, and the number of the request, from 1."""
+    """Answers as `answer` says, which is called with it and the number of the request, from 1.
 
-    def __init__(self, answer: "Answer") -> None:
+    Where runs are created, it answers for those alone, and lists what was made by itself.
+    """
+
+    def __init__(self, answer: "Answer", *, lists_created: bool) -> None:
         self._answer = answer
+        self._lists_created = lists_created
         self.requests = 0
         self.created: list[dict[str, Any]] = []
         self.writer: asyncio.StreamWriter
@@ -56,92 +61,77 @@ class Server:
         """Answer the requests on a connection, until it is gone."""
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-                length = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
-                body = await reader.readexactly(length)
-                method = head.partition(" ")[0].upper()
+                method, _, body = await read_request(reader)
                 self.requests += 1
                 self.writer = writer
                 if method == "POST":
                     made = bodies.run(f"run_{len(self.created)}", _THREAD_ID, status="queued")
-                    self.created.append(made | {"metadata": json.loads(body).get("metadata") or {}})
-                await self._answer(self, method, self.requests)
+                    self.created.append(made | {"metadata": body.get("metadata") or {}})
+                elif self._lists_created:
+                    self.send(_page(self.created, has_more=False))
+                    continue
+                await self._answer(self, self.requests)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    def send(self, answer: object, *, status: int = 200) -> None:
+    def send(self, answer: object, status: str = "200 OK") -> None:
         """Send an answer in JSON."""
-        self.send_bytes(json.dumps(answer).encode(), status=status)
-
-    def send_bytes(self, body: bytes, *, status: int = 200, headers: str = "") -> None:
-        """Send an answer."""
-        head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-        self.writer.write(head.encode() + body)
+        self.writer.write(response(bodies.dump(answer), status))
 
     def reset(self) -> None:
         """Break the connection, as a machine that is switched off does."""
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
-    def send_created(self) -> None:
-        """Send the list of the runs that were made."""
-        self.send(_page(self.created, has_more=False))
 
-
-Answer = Callable[[Server, str, int], Awaitable[None]]
+Answer = Callable[[Server, int], Awaitable[None]]
 Call = Callable[[Calls, Server], Awaitable[str]]
 
 
-async def lost_once(server: Server, method: str, number: int) -> None:
-    if method == "GET":
-        server.send_created()
-    elif number == 1 or len(server.created) == 1:
+async def lost_once(server: Server, number: int) -> None:
+    if len(server.created) == 1:
         server.reset()
     else:
         server.send(server.created[-1])
 
 
-async def never_answered(server: Server, method: str, number: int) -> None:
-    if method == "GET":
-        server.send_created()
+async def never_answered(server: Server, number: int) -> None:
+    pass
 
 
-async def late_500(server: Server, method: str, number: int) -> None:
-    if method == "GET":
-        server.send_created()
-    else:
-        server.send({"error": {"message": "Trouble behind us.", "type": "server_error"}}, status=500)
+async def late_500(server: Server, number: int) -> None:
+    server.send({"error": {"message": "Trouble behind us.", "type": "server_error"}}, "500 Trouble")
 
 
-async def same_page(server: Server, method: str, number: int) -> None:
+async def same_page(server: Server, number: int) -> None:
     server.send(_page(_runs(0), has_more=True))
 
 
-async def empty_page(server: Server, method: str, number: int) -> None:
+async def empty_page(server: Server, number: int) -> None:
     page = _page(_runs(0 if number == 1 else 2), has_more=number < 3)
     server.send(page if number != 2 else page | {"data": [], "last_id": "run_1x"})
 
 
-async def error_as_page(server: Server, method: str, number: int) -> None:
+async def error_as_page(server: Server, number: int) -> None:
     server.send(_page(_runs(0), has_more=True) if number == 1 else {"error": {"message": "Trouble."}})
 
 
-async def unknown_status(server: Server, method: str, number: int) -> None:
+async def unknown_status(server: Server, number: int) -> None:
     server.send(bodies.run(_RUN_ID, _THREAD_ID, status="pondering"))
 
 
-async def trickle(server: Server, method: str, number: int) -> None:
+async def trickle(server: Server, number: int) -> None:
     told = {"id": _RUN_ID, "object": "thread.run", "created_at": 1, "thread_id": _THREAD_ID, "status": "completed"}
     body = json.dumps(told).encode().ljust(200)
-    server.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n")
+    server.writer.write(response(body).removesuffix(body))
     for at in range(200):
         server.writer.write(body[at : at + 1])
         await server.writer.drain()
         await asyncio.sleep(0.1)
 
 
-async def bomb(server: Server, method: str, number: int) -> None:
-    server.send_bytes(_bomb(), headers="Content-Encoding: gzip, gzip\r\n")
+async def bomb(server: Server, number: int) -> None:
+    server.writer.write(response(_bomb(), headers="Content-Encoding: gzip, gzip\r\n"))
 
 
 async def created(calls: Calls, server: Server) -> str:
@@ -158,13 +148,8 @@ async def listed(calls: Calls, server: Server) -> str:
     return f"the end, after {count} runs"
 
 
-async def retrieved(calls: Calls, server: Server) -> str:
-    await calls.retrieve(1.5)
-    return "a run"
-
-
-async def unpacked(calls: Calls, server: Server) -> str:
-    await calls.retrieve(60)
+async def retrieved(calls: Calls, server: Server, timeout: float = 60) -> str:
+    await calls.retrieve(timeout)
     return "a run"
 
 
@@ -187,8 +172,12 @@ CASES: dict[str, tuple[Answer, Call, str]] = {
     "empty-page": (empty_page, listed, "list of 4 runs; an empty page is in the middle"),
     "error-as-page": (error_as_page, listed, "list of 4 runs; the second page is an error with status 200"),
     "unknown-status": (unknown_status, waited, "wait, 2 s where that can be said; the status is one nobody knows"),
-    "trickle": (trickle, retrieved, "retrieve, timeout 1.5 s; a byte comes each tenth of a second"),
-    "bomb": (bomb, unpacked, "retrieve; 512 MiB are packed twice, into 2 kB"),
+    "trickle": (
+        trickle,
+        partial(retrieved, timeout=1.5),
+        "retrieve, timeout 1.5 s; a byte comes each tenth of a second",
+    ),
+    "bomb": (bomb, retrieved, "retrieve; 512 MiB are packed twice, into 2 kB"),
 }
 
 
@@ -229,18 +218,18 @@ CLIENTS = {"openai": openai_calls, "asyncruns": asyncruns_calls}
 async def try_out(case: str, name: str) -> dict[str, Any]:
     """Make the call and return what came of it."""
     answer, call, _ = CASES[case]
-    server = Server(answer)
+    server = Server(answer, lists_created=call is created)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     base_url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     if answer is bomb:
         _bomb()  # Before the clock runs.
     async with CLIENTS[name](base_url) as calls:
-        began, before = time.perf_counter(), _highest()
+        began, before = time.perf_counter(), highest()
         try:
             outcome = await call(calls, server)
         except Exception as error:  # What it is, is the answer.
             outcome = type(error).__name__
-        seconds, grown = time.perf_counter() - began, _highest() - before
+        seconds, grown = time.perf_counter() - began, (highest() - before) / 2**20
     listening.close()
     runs = len(server.created)
     return {"outcome": outcome, "requests": server.requests, "runs": runs, "seconds": seconds, "megabytes": grown}
@@ -284,10 +273,6 @@ def _bomb() -> bytes:
         for _ in range(_BOMB_BYTES >> 20):
             packing.write(b" " * 2**20)
     return gzip.compress(inner.getvalue())
-
-
-def _highest() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
