@@ -8,6 +8,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain, repeat
 from typing import Any
 from zlib import crc32
 
@@ -25,7 +26,10 @@ def put_items(db: sqlite3.Connection, pages: Iterable[PageWrite]) -> None:
         _add_items(by_kind[page.walk.kind], page)
     for kind, values in by_kind.items():
         for count, part in _parts(values, len(OWNERS[kind]) + 4):
-            db.execute(_insertion(kind, count), part)
+            try:
+                db.execute(_insertion(kind, count, update=False), part)
+            except sqlite3.IntegrityError:  # One is there. What came before it is put twice.
+                db.execute(_insertion(kind, count, update=True), part)
 
 
 def put_walks(db: sqlite3.Connection, walks: Iterable[Walk]) -> None:
@@ -41,12 +45,13 @@ def put_walks(db: sqlite3.Connection, walks: Iterable[Walk]) -> None:
 def _add_items(values: list[Any], page: PageWrite) -> None:
     walk = page.walk
     owners = (walk.thread_id, walk.run_id) if walk.kind == "steps" else (walk.thread_id,)
+    ids, blobs = [item.id for item in page.items], [item.json for item in page.items]
     # What `checksum` gives, with the part that the rows have in common made once.
     common = "".join(f"\0{owner}" for owner in owners)
-    for position, item in zip(page.positions, page.items, strict=True):
-        id, json = item.id, item.json
-        head = crc32(f"{id}{common}\0{position}".encode())
-        values += (id, *owners, position, crc32(json, head), str(json, "utf-8"))
+    heads = [crc32(f"{id}{common}\0{position}".encode()) for id, position in zip(ids, page.positions, strict=True)]
+    checksums, texts = map(crc32, blobs, heads), map(str, blobs, repeat("utf-8"))
+    rows = zip(ids, *map(repeat, owners), page.positions, checksums, texts)  # noqa: B905  # some are endless
+    values += chain.from_iterable(rows)
 
 
 def _parts(values: list[Any], columns: int) -> Iterator[tuple[int, list[Any]]]:
@@ -64,13 +69,21 @@ def _parts(values: list[Any], columns: int) -> Iterator[tuple[int, list[Any]]]:
 
 
 @cache
-def _insertion(kind: Kind, count: int) -> str:
-    owners = OWNERS[kind]
-    marks = f"({'?, ' * len(owners)}?, ?, ?, ?)"
-    return (
-        f"INSERT INTO {kind} (id, {', '.join(owners)}, position, checksum, json)"  # noqa: S608  # names of our own
-        f" VALUES {', '.join([marks] * count)} ON CONFLICT ({', '.join(owners)}, id) DO UPDATE SET"
+def _insertion(kind: Kind, count: int, *, update: bool) -> str:
+    """Return what inserts rows, and brings up to date those that are there or ends at the first of them.
+
+    What a statement that fails may leave half done, SQLite need not be able to undo: to be able to, it would copy the
+    pages that each one changes to a file of its own.
+    """
+    owners = ", ".join(OWNERS[kind])
+    marks = f"({'?, ' * len(OWNERS[kind])}?, ?, ?, ?)"
+    on_conflict = (
+        f" ON CONFLICT ({owners}, id) DO UPDATE SET"
         " position = excluded.position, checksum = excluded.checksum, json = excluded.json"
+    )
+    return (
+        f"INSERT {'' if update else 'OR FAIL '}INTO {kind} (id, {owners}, position, checksum, json)"  # noqa: S608  # names of our own
+        f" VALUES {', '.join([marks] * count)}{on_conflict if update else ''}"
     )
 
 

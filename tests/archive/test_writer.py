@@ -39,6 +39,20 @@ async def test_as_many_items_as_come(path: Path, count: int) -> None:
         assert list(archive.raw("runs", thread_id="thread_1")) == blobs
 
 
+@pytest.mark.parametrize("known", [0, 1, 122])
+async def test_what_is_there_among_what_is_not(path: Path, known: int) -> None:
+    """It is brought up to date, whether it comes first or last of those that are written; the others come, too."""
+    ids = [f"run_{number}" for number in range(123)]
+    before = raw_items([(ids[known], b'{"old": 1}')])
+    blobs = [b'{"id":"%b"}' % id.encode() for id in ids]
+    async with Writer(path) as writer:
+        await writer.write(PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=1), items=before))
+        items = raw_items(zip(ids, blobs, strict=True))
+        await writer.write(PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=123), items=items))
+    with Archive.open(path) as archive:
+        assert list(archive.raw("runs", thread_id="thread_1")) == blobs
+
+
 async def _post_bad_and_write_good(path: Path, error: Exception | None = None) -> None:
     async with Writer(path) as writer:
         writer.post(BAD)
