@@ -36,14 +36,15 @@ class Driver:
     Attributes:
         waiter: Waits for the run.
         tools: Carries its tool calls out.
-        submit: Submits their outputs.
+        submit: Submits their outputs; where a stream that submits them ended in an error so that nobody knows whether
+            they arrived, and it is given, they are only if the run still asks for them.
         stream: Returns a stream that submits them, when entered.
         on_event: Called with each event of a stream that submits them. None: no stream is wanted.
     """
 
     waiter: Waiter
     tools: ToolCaller
-    submit: Callable[[Sequence[ToolOutput]], Awaitable[Run]]
+    submit: Callable[[Sequence[ToolOutput], AsyncRunsError | None], Awaitable[Run]]
     stream: Callable[[Sequence[ToolOutput]], RunStream]
     on_event: Callable[[StreamEvent], None] | None
 
@@ -71,14 +72,17 @@ class Driver:
     async def _answered(self, outputs: Sequence[ToolOutput]) -> BadRequestError | None:
         """Submit *outputs*, and give `on_event` what a stream tells of the run then; return the server's refusal."""
         try:
-            if self.on_event is None or not await self._streamed(outputs, self.on_event):
-                await self.submit(outputs)
+            unknown = None
+            if self.on_event is None or (unknown := await self._streamed(outputs, self.on_event)):
+                await self.submit(outputs, unknown)
         except BadRequestError as refusal:
             return refusal
         return None
 
-    async def _streamed(self, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], None]) -> bool:
-        """Submit *outputs* with a stream; False where none began, and nobody knows whether they arrived."""
+    async def _streamed(
+        self, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], None]
+    ) -> AsyncRunsError | None:
+        """Submit *outputs* with a stream; where none began, and nobody knows whether they arrived, return why."""
         has_begun = False
         try:
             async with self.stream(outputs) as stream:
@@ -88,7 +92,8 @@ class Driver:
         except AsyncRunsError as error:
             if has_begun or not is_ambiguous(error):
                 raise
-        return has_begun
+            return error
+        return None
 
 
 async def _next_of(stream: RunStream) -> StreamEvent | None:

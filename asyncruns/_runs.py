@@ -231,10 +231,11 @@ class Runs(Resource):
         tool_outputs: Sequence[ToolOutput],
         timeout: float | None,
         deadline: Deadline,
+        unknown: AsyncRunsError | None = None,
     ) -> Run:
         tool_outputs = list(tool_outputs)
         request = post_request(*_outputs(thread_id, run_id, tool_outputs))
-        return await self._changed(thread_id, run_id, request, timeout, deadline, has_taken(tool_outputs))
+        return await self._changed(thread_id, run_id, request, timeout, deadline, has_taken(tool_outputs), unknown)
 
     async def _changed(
         self,
@@ -244,16 +245,26 @@ class Runs(Resource):
         timeout: float | None,
         deadline: Deadline,
         is_done: Callable[[Run], bool],
+        unknown: AsyncRunsError | None = None,
     ) -> Run:
-        """Send *request* until it has done its work, and return the run by the deadline; the timeout is for each."""
+        """Send *request* until it has done its work, and return the run by the deadline; the timeout is for each.
+
+        Where *unknown* is given, it was sent once already, and that error left its outcome open.
+        """
         longest = self._transport.timeout if timeout is None else timeout
+        unknowns = [] if unknown is None else [unknown]
 
         def send(request: Request, seconds: float) -> Awaitable[Run]:
             ids = {"thread_id": thread_id, "id": run_id}
             return self._sent(request, Run, min(seconds, longest), deadline.when, **ids)
 
+        async def post(seconds: float) -> Run:
+            if unknowns:
+                raise unknowns.pop()
+            return await send(request, seconds)
+
         change = Change(
-            post=partial(send, request),
+            post=post,
             read=partial(send, get_request(run_path(thread_id, run_id))),
             is_done=is_done,
             sleep=self._transport.sleep,
@@ -369,7 +380,7 @@ class Runs(Resource):
         driver = Driver(
             waiter=waiter,
             tools=tools,
-            submit=lambda outputs: self._submitted(thread_id, run_id, outputs, None, deadline),
+            submit=lambda outputs, unknown: self._submitted(thread_id, run_id, outputs, None, deadline, unknown),
             stream=lambda outputs: self._streaming(thread_id, run_id, outputs, by=deadline.when),
             on_event=on_event,
         )

@@ -14,6 +14,7 @@ from asyncruns import (
     ServerError,
     StreamInterrupted,
     Toolbox,
+    UnexpectedContentError,
     WaitTimeout,
 )
 from asyncruns.emulator import Script
@@ -315,20 +316,47 @@ async def test_a_stream_that_breaks(server, drive, broken):
     assert paths(server) == "RSRR"
 
 
-@pytest.mark.parametrize("lost", ["no answer", "500", "JSON"])
-async def test_a_stream_that_never_begins(server, drive, lost):
-    """Where no stream begins it is not known whether the outputs arrived: they are sent once more, without one."""
-    server.reply(WAITS)
+def never_begin(server, lost):
+    """Answer outputs that are sent with a stream so that nobody knows whether they arrived."""
     if lost == "no answer":
         server.hang_up()
     elif lost == "500":
         server.reply({"error": {"message": "broke"}}, 500)
     else:
-        server.reply(plain("queued"))  # This server does not stream, and took the outputs.
-    server.reply({"error": {"message": 'Runs in status "queued" do not accept tool outputs.'}}, 400)
+        server.reply(plain("queued"))  # This server does not stream.
+
+
+@pytest.mark.parametrize("lost", ["no answer", "500", "JSON"])
+async def test_a_stream_that_never_begins(server, drive, lost):
+    """Where no stream begins the run tells whether the outputs arrived: then they are not sent again."""
+    server.reply(WAITS)
+    never_begin(server, lost)
+    server.reply(plain("in_progress"))
     server.reply(DONE)
     assert (await drive(on_event=lambda event: None)).status == "completed"
-    assert paths(server) == "RSSR"
+    assert paths(server) == "RSRR"
+
+
+@pytest.mark.parametrize("lost", ["no answer", "500"])
+async def test_a_stream_that_never_begins_and_outputs_that_did_not_arrive(server, drive, lost, town):
+    """Then they are sent once more, without a stream; the tools are not asked again."""
+    server.reply(WAITS)
+    never_begin(server, lost)
+    for answer in (WAITS, plain("queued"), DONE):
+        server.reply(answer)
+    assert (await drive(on_event=lambda event: None)).status == "completed"
+    assert paths(server) == "RSRSR"
+    assert town.asked == ["x", "x"]
+
+
+async def test_a_yes_of_no_use_and_outputs_that_did_not_arrive(server, drive):
+    """A server that answers with something other than a stream, and still asks for the outputs, is not asked again."""
+    server.reply(WAITS)
+    never_begin(server, "JSON")
+    server.reply(WAITS)
+    with pytest.raises(UnexpectedContentError):
+        await drive(on_event=lambda event: None)
+    assert paths(server) == "RSR"
 
 
 async def test_a_stream_that_is_refused(server, drive):
