@@ -1,7 +1,7 @@
 """Trouble that passes: everybody waits, then goes on; what does not pass ends a thread, or the export."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from asyncruns import (
@@ -108,11 +108,16 @@ def _may_pass(error: AsyncRunsError) -> bool:
 
 
 def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the error that ends an export of which several workers failed: one that stops it, or one of ours."""
-    for kind in (ExportStopped, AsyncRunsError):
-        found: BaseException | None = group.subgroup(kind)
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        if found is not None:
-            return found.error if isinstance(found, ExportStopped) else found
-    return group
+    """Return the error that ends an export of which several workers failed: one that stops it, one of ours, or any."""
+    errors = list(_each(group))
+    of_kinds = (error for kind in (ExportStopped, AsyncRunsError) for error in errors if isinstance(error, kind))
+    found = next(of_kinds, errors[0])
+    return found.error if isinstance(found, ExportStopped) else found
+
+
+def _each(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error

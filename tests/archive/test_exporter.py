@@ -24,7 +24,7 @@ from asyncruns import (
     Session,
     StatusError,
 )
-from asyncruns.archive import Archive, Exporter, Options, _exporter, _patience, _turns, export
+from asyncruns.archive import Archive, Exporter, Options, _exporter, _patience, _turns, export, verify
 from asyncruns.archive._patience import ExportStopped, first_of
 from asyncruns.archive._store import Store
 from asyncruns.emulator import Emulator
@@ -776,12 +776,25 @@ async def test_what_failed_is_not_done_by_asking_for_less(path: Path, open_sessi
 
 
 def test_which_error_ends_an_export() -> None:
-    """Of errors that come together it is one that stops everything, or one of ours; a defect of ours stays whole."""
+    """Of errors that come together it is one that stops everything, or one of ours, else the first."""
     stops, ours, defect = ExportStopped(AuthenticationError("no", status=401)), ArchiveError("full"), KeyError("x")
     assert first_of(ExceptionGroup("", [ours, ExceptionGroup("", [stops])])) is stops.error
     assert first_of(ExceptionGroup("", [defect, ours])) is ours
-    group = ExceptionGroup("", [defect])
-    assert first_of(group) is group
+    assert first_of(ExceptionGroup("", [ExceptionGroup("", [defect]), ValueError("y")])) is defect
+
+
+async def test_an_error_of_the_token_provider(emulator: Emulator, path: Path, open_session: Any) -> None:
+    """It ends an export, and a verification, as it is."""
+
+    async def token() -> str:
+        raise KeyError("no token")
+
+    await export(await open_session(Session(emulator.api_key, emulator.base_url)), path, ["thread_1"])
+    session = await open_session(Session(token, emulator.base_url))
+    with pytest.raises(KeyError, match="no token"):
+        await export(session, path, ["thread_1"])
+    with pytest.raises(KeyError, match="no token"):
+        await verify(session, path)
 
 
 async def test_steps_of_more_runs_than_are_looked_at_at_once(
