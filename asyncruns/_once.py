@@ -165,7 +165,7 @@ def creation_unknown(
     where = f"on thread {thread_id}" if thread_id else "on a new thread"
     see = "List the newest runs to see" if request_key is None else "Its resolve(session) looks for the run"
     return RunCreationUnknown(
-        f"Whether a run was created {where} is unknown: {str(error).rstrip('.')}. It was not sent again. {see}.",
+        f"Whether a run was created {where} is unknown: {str(error).rstrip('.')}. It is not sent again. {see}.",
         thread_id=thread_id,
         request_key=request_key,
         request_id=getattr(error, "request_id", None),

@@ -436,8 +436,9 @@ class _Finder(Protocol):
 
 
 class RunCreationUnknown(AsyncRunsError):
-    """A create broke off so late that the run may exist. It was not sent again.
+    """A create broke off so late that the run may exist. It is not sent again.
 
+    Where `RetryPolicy(repeat_ambiguous=True)` had it sent several times, several may exist.
     What broke is the cause (`__cause__`). With a `request_key` the thread was already searched for the run, and it was
     not there yet: `resolve` looks again. Without one, list the newest runs of the thread to find out.
 

@@ -209,7 +209,7 @@ class TestCreate:
             with pytest.raises(AsyncRunsError):
                 await create()
         else:
-            with pytest.raises(RunCreationUnknown, match=r"unknown: HTTP 5.*boom.*not sent again") as caught:
+            with pytest.raises(RunCreationUnknown, match=r"unknown: HTTP 5.*boom.*is not sent again") as caught:
                 await create()
             assert (caught.value.thread_id, caught.value.request_id) == ("thread_1", "req_1")
             assert isinstance(caught.value.__cause__, ServerError)
