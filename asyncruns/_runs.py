@@ -64,7 +64,7 @@ class Runs(Resource):
             RunCreationUnknown: The run may or may not exist: the answer was lost or of no use, or the server failed
                 over it, and no run with the key was found, or no key was given. The cause tells which.
             TypeError: A keyword is unknown or missing.
-            ValueError: A value is beyond a documented limit, or has no JSON form.
+            ValueError: The metadata or the number of tools is beyond a documented limit, or a value has no JSON form.
         """
         if if_active not in ("raise", "wait", "cancel"):
             raise ValueError(f"if_active must be 'raise', 'wait' or 'cancel', not {if_active!r}.")
@@ -319,7 +319,8 @@ class Runs(Resource):
         """Wait for many runs at once, and yield how each wait ended, in the order in which they end.
 
         A run that cannot be read, or does not come to rest in time, is given with its error and does not stop the
-        others. The session's connections are shared by all. Leaving early ends the waits; the runs go on.
+        others. The session's connections are shared by all. Leaving early ends the waits; the runs go on. An error that
+        is none of this package's, such as a token provider's own, ends them too.
 
         Args:
             runs: The runs, or pairs of thread id and run id.

@@ -46,7 +46,7 @@ class Common:
     Attributes:
         base_url: Where the API is, with its path. Default: OPENAI_BASE_URL, else OpenAI's own.
         allow_insecure_http: Send the key over plain http to another machine, in a network of your own.
-        json: Print JSON Lines, as a pipe gets them, on a terminal too.
+        json: Print JSON Lines, which `runs` and `steps` do into a pipe anyway.
     """
 
     base_url: str | None = None

@@ -210,7 +210,10 @@ def _deviations(findings: "archive.Findings") -> str:
         f"{_counted(len(findings.failures), 'thread')} could not be verified: {ids}."
     )
     if findings.missing or findings.different:
-        told += " To bring what is new, export again with the options of before, such as --messages."
+        told += (
+            " An export with the options of before, such as --messages, brings what is new and what was not at its end;"
+            " what was changed since then stays as it was archived."
+        )
     if findings.failures:
         thread_id, reason = next(iter(findings.failures.items()))
         told += f" The first that could not be verified is {thread_id}: {reason}"

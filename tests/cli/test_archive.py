@@ -155,7 +155,7 @@ async def test_differences_are_exit_code_1(cli: RunCommand, emulator: Emulator, 
     outcome = await cli("verify", archive, "--no-steps", on=emulator)
     assert outcome.code == 1
     assert "In the archive and not on the server any more: 1 item." in outcome.out
-    assert f"0 items missing, 1 different, and 0 threads could not be verified: {runs[0].id}. To bring" in outcome.err
+    assert f"0 items missing, 1 different, and 0 threads could not be verified: {runs[0].id}. An export" in outcome.err
 
 
 async def test_thread_that_cannot_be_verified_is_told_with_its_reason(
