@@ -212,7 +212,7 @@ def _deviations(findings: "archive.Findings") -> str:
     if findings.missing or findings.different:
         told += (
             " An export with the options of before, such as --messages, brings what is new and what was not at its end;"
-            " what was changed since then stays as it was archived."
+            " for what was changed after that, or shows only now among older items, begin an archive anew."
         )
     if findings.failures:
         thread_id, reason = next(iter(findings.failures.items()))
