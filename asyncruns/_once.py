@@ -111,33 +111,43 @@ class Change:
     is_done: Callable[[Run], bool]
     sleep: Sleep
 
-    async def carry_out(self, deadline: Deadline) -> Run:
+    async def carry_out(self, deadline: Deadline, unknown: AsyncRunsError | None = None) -> Run:
         """Send the request, and where its outcome is unknown, read the run to see; again if it was not changed.
 
         Where it cannot be read, the loss of the outcome is raised, from the reason.
+
+        Args:
+            deadline: When all of it ends.
+            unknown: How a first attempt ended that was made elsewhere and left its outcome open.
         """
         for attempt in range(_MAX_ATTEMPTS):
             if attempt:
                 await self.sleep(min(0.5 * attempt, deadline.left()))
-            try:
-                return await self.post(deadline.left(2 / 3))
-            except AsyncRunsError as error:
-                if is_ambiguous(error):
-                    unknown = error
-                elif attempt and isinstance(error, DeadlineExceeded):
-                    break  # That it was not sent again is not the news.
-                elif not attempt or not isinstance(error, BadRequestError):
-                    raise
-                lost = error
-            try:
-                run = await self.read(deadline.left())
-            except Exception as error:  # A token provider may raise anything; that nothing was read is not the news.
-                raise unknown from error
+            if attempt or unknown is None:
+                try:
+                    return await self.post(deadline.left(2 / 3))
+                except AsyncRunsError as error:
+                    if is_ambiguous(error):
+                        unknown = error
+                    elif unknown is not None and isinstance(error, DeadlineExceeded):
+                        break  # That it was not sent again is not the news.
+                    elif unknown is None or not isinstance(error, BadRequestError):
+                        raise
+                    lost = error
+            else:
+                lost = unknown
+            run = await self._read(deadline, unknown)
             if self.is_done(run):
                 return run
             if isinstance(lost, BadRequestError | ProtocolError) or deadline.is_over:
                 break
         raise lost
+
+    async def _read(self, deadline: Deadline, unknown: AsyncRunsError) -> Run:
+        try:
+            return await self.read(deadline.left())
+        except Exception as error:  # A token provider may raise anything; that nothing was read is not the news.
+            raise unknown from error
 
 
 def is_ambiguous(error: AsyncRunsError) -> bool:

@@ -252,24 +252,18 @@ class Runs(Resource):
         Where *unknown* is given, it was sent once already, and that error left its outcome open.
         """
         longest = self._transport.timeout if timeout is None else timeout
-        unknowns = [] if unknown is None else [unknown]
 
         def send(request: Request, seconds: float) -> Awaitable[Run]:
             ids = {"thread_id": thread_id, "id": run_id}
             return self._sent(request, Run, min(seconds, longest), deadline.when, **ids)
 
-        async def post(seconds: float) -> Run:
-            if unknowns:
-                raise unknowns.pop()
-            return await send(request, seconds)
-
         change = Change(
-            post=post,
+            post=partial(send, request),
             read=partial(send, get_request(run_path(thread_id, run_id))),
             is_done=is_done,
             sleep=self._transport.sleep,
         )
-        return await change.carry_out(deadline)
+        return await change.carry_out(deadline, unknown)
 
     async def wait(
         self,
