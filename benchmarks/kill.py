@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,20 +66,13 @@ class Forker:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def start(self, **order: object) -> int:
-        """Begin an export and return its process id."""
+    async def run(self, **order: object) -> int:
+        """Run an export, killed after *seconds* where the order names them, and return its wait status."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return int(self._line())
-
-    async def ended(self) -> int:
-        """Return the wait status of the last one started."""
-        return int(await asyncio.to_thread(self._line))
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        return int(await asyncio.to_thread(self._process.stdout.readline))
 
 
 @contextmanager
@@ -95,12 +89,15 @@ def forking() -> Iterator[Forker]:
 
 
 def serve_forks() -> None:
-    """Be the helper: for each order on stdin, fork an export, print its process id and then how it ended."""
+    """Be the helper: for each order on stdin, fork an export, kill it when it is time, and print how it ended."""
     for line in sys.stdin:
+        order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            os._exit(_export(json.loads(line)))
-        print(pid, flush=True)
+            os._exit(_export(order))
+        if order["seconds"] is not None:
+            time.sleep(order["seconds"])
+            os.kill(pid, signal.SIGKILL)  # One that has ended keeps its id until it is waited for.
         print(os.waitpid(pid, 0)[1], flush=True)
 
 
@@ -151,8 +148,7 @@ class Trial:
                 self._begin_again()
                 continue
             self._count_refetched()
-        self._forker.start(**self._order(threads, "", 0))
-        if await self._forker.ended() != 0:
+        if await self._forker.run(**self._order(threads)) != 0:
             raise RuntimeError("the resumed export failed")
         self._count_refetched()
         self._figures.refetched += self._again
@@ -162,25 +158,24 @@ class Trial:
 
     async def _killed(self, threads: list[str], moment: str) -> bool:
         after = self._chance.randrange(40) if moment.startswith(("after_rows", "after_c", "before_c")) else 0
-        pid = self._forker.start(**self._order(threads, moment, after))
-        ending = asyncio.ensure_future(self._forker.ended())
-        if not moment:
-            await asyncio.wait([ending], timeout=self._chance.uniform(0.01, LATEST_KILL))
-            if not ending.done():
-                os.kill(pid, signal.SIGKILL)
-        killed = os.WIFSIGNALED(await ending)
+        seconds = None if moment else self._chance.uniform(0.01, LATEST_KILL)
+        status = await self._forker.run(**self._order(threads, moment, after, seconds))
         await asyncio.sleep(2 * LATENCY)  # The server still reads what the dead one sent.
-        return killed
+        if status not in (0, signal.SIGKILL):
+            raise RuntimeError("an export failed before it was killed")
+        return status == signal.SIGKILL
 
     def _begin_again(self) -> None:
         self._rows = self._kills = self._again = 0
         self._asked: set[str] = set()
         self._emulator.requests.clear()
 
-    def _order(self, threads: list[str], moment: str, after: int) -> dict[str, object]:
+    def _order(
+        self, threads: list[str], moment: str = "", after: int = 0, seconds: float | None = None
+    ) -> dict[str, object]:
         server = {"key": self._emulator.api_key, "base_url": self._emulator.base_url}
         work = {"path": str(self._path), "threads": threads, "both_ends": self._chance.random() < 0.7}
-        return {**server, **work, "moment": moment, "after": after}
+        return {**server, **work, "moment": moment, "after": after, "seconds": seconds}
 
     def _count_refetched(self) -> None:
         """Count the pages that were asked for before; each walk in flight at a kill may ask for one again.

@@ -1,5 +1,6 @@
 """The commands of `benchmarks/` that nobody runs every day, for a moment."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +31,20 @@ def test_trouble() -> None:
         "ProtocolError (2 requests",
     ]
     assert ran.stdout.count("1 on the server (3 requests") == 2
+
+
+def test_kill_comes_too_late(tmp_path: Path) -> None:
+    """An export that ends before its kill is told as ended, and nothing else is killed in its place."""
+    order = {"key": "k", "base_url": "http://127.0.0.1:9/v1", "path": str(tmp_path / "archive.db"), "threads": []}
+    tries = [{**order, "both_ends": False, "moment": "", "after": 0, "seconds": 0.1 * 4**n} for n in range(4)]
+    command = [sys.executable, "-m", "benchmarks.kill", "--forks"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as helper:  # noqa: S603
+        assert helper.stdin is not None
+        assert helper.stdout is not None
+        statuses = []
+        while tries and 0 not in statuses:
+            print(json.dumps(tries.pop(0)), file=helper.stdin, flush=True)
+            statuses.append(int(helper.stdout.readline()))
+        helper.stdin.close()
+    assert statuses[-1] == 0
+    assert set(statuses[:-1]) <= {9}
