@@ -66,7 +66,8 @@ async def verify(
     These are its runs, and what exports were ever asked for: the steps of the runs, the messages and the thread itself.
 
     What is compared is the JSON value: a server may write the same object with other spaces or keys in another order.
-    The archive keeps what it has; it notes the findings of each thread. Runs that were not terminal when they were
+    The archive keeps what it has; it notes the findings of each thread. To have found nothing is only noted where
+    nothing was left out. Runs that were not terminal when they were
     archived will differ until the next export. Exports read no thread again, nor what had come to its end, and do not
     look for what shows only now among older items: such findings stay.
 
@@ -87,7 +88,8 @@ async def verify(
     findings = Findings()
     async with Writer(where, create=False) as writer:
         asked = await writer.call(Store.asked)
-        checker = _Verifier(session, writer, findings, msgspec.structs.replace(asked, steps=steps and asked.steps))
+        looked_for = msgspec.structs.replace(asked, steps=steps and asked.steps)
+        checker = _Verifier(session, writer, findings, looked_for, is_whole=looked_for == asked)
         threads = await writer.call(Store.thread_digests)
         remaining = iter(threads.items())
         try:
@@ -101,11 +103,12 @@ async def verify(
 
 
 class _Verifier:
-    def __init__(self, session: Session, writer: Writer, findings: Findings, asked: Asked) -> None:
+    def __init__(self, session: Session, writer: Writer, findings: Findings, asked: Asked, *, is_whole: bool) -> None:
         self._session = session
         self._writer = writer
         self._findings = findings
         self._asked = asked
+        self._is_whole = is_whole
         self._patience = Patience(Progress())
 
     async def work(self, threads: Iterable[tuple[str, int | None]]) -> None:
@@ -118,7 +121,9 @@ class _Verifier:
             except AsyncRunsError as error:
                 found.failures[thread_id] = f"{type(error).__name__}: {error}"
             _add(self._findings, found)
-            await self._writer.write(VerifiedWrite(id=thread_id, findings=_told(found)))
+            told = _told(found)
+            if told or self._is_whole:
+                await self._writer.write(VerifiedWrite(id=thread_id, findings=told))
 
     async def _thread(self, thread_id: str, known: int | None, found: Findings) -> None:
         """Verify a thread, known by its digest."""

@@ -249,6 +249,21 @@ async def test_steps_that_differ_are_named(small: Filled, path: Path) -> None:
     findings = await verify(small.session, path)
     assert (findings.missing, findings.different) == ([gone], [kept["id"]])
     assert (await verify(small.session, path, steps=False)).ok
+    with Archive.open(path) as archive:
+        assert sorted(record.verified or "" for record in archive.records()) == ["", "1 missing, 1 different"]
+
+
+async def test_threads_whose_steps_were_left_out_are_not_noted_as_whole(small: Filled, path: Path) -> None:
+    """Only where an archive has no steps does a verification without them find all of it whole."""
+    await small.export(path)
+    assert (await verify(small.session, path, steps=False)).ok
+    with Archive.open(path) as archive:
+        assert [record.verified for record in archive.records()] == [None, None]
+    path.unlink()
+    await small.export(path, steps=False)
+    assert (await verify(small.session, path, steps=False)).ok
+    with Archive.open(path) as archive:
+        assert [record.verified for record in archive.records()] == ["", ""]
 
 
 async def test_threads_are_walked_at_the_same_time(small: Filled, path: Path) -> None:
