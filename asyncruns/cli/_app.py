@@ -105,7 +105,8 @@ async def emulate(
         host: localhost or another loopback address.
         port: Where to listen; 0 takes any free port.
         api_key: The key that requests must show. Default: a random one.
-        profile: Behave like a server that deviates from the published one, or breaks streams. Default: as published.
+        profile: Behave like a server that deviates from the published one, or breaks streams, as
+            asyncruns.emulator.PROFILES says of each. Default: as published.
         fill: How many threads to make beforehand, with 50 runs each that have ended.
         json: Print base URL, key and the ids of the threads as one JSON object.
     """
