@@ -21,6 +21,8 @@ from asyncruns.archive._records import (
 )
 from asyncruns.archive._schema import ITEM_COLUMNS, OWNERS, Kind, column, digest
 
+_MOST_MARKS = 10_000
+"""Of values in a statement; SQLite takes 32,766 unless it was built otherwise, and a page may bring more items."""
 _OF_OWNER: dict[Kind, str] = {kind: " AND ".join(f"{name} = :{name}" for name in OWNERS[kind]) for kind in OWNERS}
 
 
@@ -119,11 +121,11 @@ class Lookups:
     def runs_with_steps(self, thread_id: str, among: Sequence[str]) -> set[str]:
         """Return those runs of *among* whose steps are all there and can no longer change."""
         with _file.told(self.path):
-            rows = self._db.execute(
-                "SELECT run_id FROM walks WHERE thread_id = ? AND kind = 'steps' AND state = 'done'"  # noqa: S608
-                f" AND run_id IN ({', '.join('?' * len(among))})",
-                (thread_id, *among),
-            ).fetchall()
+            rows = self._among(
+                "SELECT run_id FROM walks WHERE thread_id = ? AND kind = 'steps' AND state = 'done' AND run_id",
+                (thread_id,),
+                among,
+            )
         return {id.decode() for (id,) in rows}
 
     def ids_before(self, walk: Walk, limit: int) -> list[str]:
@@ -142,12 +144,20 @@ class Lookups:
         """Return those of *ids* that the walk from the other end of the listing brought."""
         side = ">" if walk.order == "asc" else "<"
         with _file.told(self.path):
-            rows = self._db.execute(
-                f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position {side} ?"  # noqa: S608  # our own words
-                f" AND id IN ({', '.join('?' * len(ids))})",
-                (walk.thread_id, FROM_NEWEST // 2, *ids),
-            ).fetchall()
+            rows = self._among(
+                f"SELECT id FROM {walk.kind} WHERE thread_id = ? AND position {side} ? AND id",  # noqa: S608  # our own words
+                (walk.thread_id, FROM_NEWEST // 2),
+                ids,
+            )
         return {id.decode() for (id,) in rows}
+
+    def _among(self, query: str, values: Sequence[Any], among: Collection[str]) -> list[Any]:
+        """Return the rows of *query*, with *values*, whose last word is then one of *among*."""
+        texts, rows = list(among), list[Any]()
+        for at in range(0, len(texts), _MOST_MARKS):
+            part = texts[at : at + _MOST_MARKS]
+            rows += self._db.execute(f"{query} IN ({', '.join('?' * len(part))})", (*values, *part)).fetchall()
+        return rows
 
     def newest_of_block(self, walk: Walk) -> str | None:
         """Return the id of the item at which the walk from the newest end began; None: the other came to it, too."""

@@ -8,7 +8,7 @@ import pytest
 
 from asyncruns import ArchiveError, ArchiveLocked
 from asyncruns.archive import Archive, _file
-from asyncruns.archive._records import PageWrite, Walk
+from asyncruns.archive._records import FROM_NEWEST, PageWrite, Walk
 from asyncruns.archive._store import Store
 from asyncruns.archive._writer import Writer
 
@@ -51,6 +51,18 @@ async def test_what_is_there_among_what_is_not(path: Path, known: int) -> None:
         await writer.write(PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=123), items=items))
     with Archive.open(path) as archive:
         assert list(archive.raw("runs", thread_id="thread_1")) == blobs
+
+
+def test_more_items_than_a_statement_takes(path: Path) -> None:
+    """A page of any length is looked up, also where SQLite takes no more values than it does by itself."""
+    ids = [f"run_{number}" for number in range(70_000)]
+    run = Walk(thread_id="thread_1", kind="runs", order="desc", position=FROM_NEWEST - 1)
+    steps = Walk(thread_id="thread_1", kind="steps", run_id=ids[-1], state="done")
+    with Store(path) as store:
+        store._db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+        store.apply([PageWrite(walk=run, items=raw_items([(ids[-1], b"{}")])), PageWrite(walk=steps)])
+        assert store.of_other_end(Walk(thread_id="thread_1", kind="runs"), ids) == {ids[-1]}
+        assert store.runs_with_steps("thread_1", ids) == {ids[-1]}
 
 
 async def _post_bad_and_write_good(path: Path, error: Exception | None = None) -> None:
