@@ -229,17 +229,17 @@ class Exporter:
     def _walker(
         self, thread: _Thread, walk: Walk, pager: MakePager, arrived: Arrived, *, settles: bool = True
     ) -> Walker:
-        async def counted(items: Sequence[RawItem]) -> None:
+        def counted(count: int) -> None:
             self._patience.successes += 1
-            setattr(self.progress, walk.kind, getattr(self.progress, walk.kind) + len(items))
-            await arrived(items)
+            setattr(self.progress, walk.kind, getattr(self.progress, walk.kind) + count)
 
         return Walker(
             writer=self._writer,
             walk=walk,
             pager=pager,
             calm=self._patience.calm,
-            arrived=counted,
+            counted=counted,
+            arrived=arrived,
             beside=thread.reopened,
             probe=self._options.probe,
             settles=settles,

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from asyncruns._slices import RawItem
 from asyncruns.archive import _file
 from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._records import (
@@ -150,6 +151,18 @@ class Lookups:
                 ids,
             )
         return {id.decode() for (id,) in rows}
+
+    def same(self, walk: Walk, items: Sequence[RawItem]) -> set[str]:
+        """Return the ids of those *items* of the listing of *walk* that are here just as they came."""
+        owners = OWNERS[walk.kind]
+        with _file.told(self.path):
+            rows = self._among(
+                f"SELECT id, json FROM {walk.kind} WHERE {' AND '.join(f'{name} = ?' for name in owners)} AND id",  # noqa: S608
+                [getattr(walk, name) for name in owners],
+                [item.id for item in items],
+            )
+        here = {id.decode(): json for id, json in rows}
+        return {item.id for item in items if here.get(item.id) == bytes(item.json)}
 
     def _among(self, query: str, values: Sequence[Any], among: Collection[str]) -> list[Any]:
         """Return the rows of *query*, with *values*, whose last word is then one of *among*."""

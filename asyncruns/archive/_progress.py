@@ -12,7 +12,7 @@ class Progress:
         threads_done: Threads brought completely.
         threads_failed: Threads of which something could not be brought.
         threads_listed: Threads whose runs are all known.
-        runs: Runs brought or brought again.
+        runs: Runs brought, or brought again because they may have changed.
         steps: Steps likewise.
         messages: Messages likewise.
         step_listings: Runs so far whose steps are to be brought.

@@ -8,7 +8,7 @@ import attrs
 
 from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
 from asyncruns._slices import RawItem
-from asyncruns.archive._facts import newest_first, settled
+from asyncruns.archive._facts import is_number, newest_first, settled
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._records import Order, PageWrite, Walk, WalkState, Write
 from asyncruns.archive._writer import Writer
@@ -30,6 +30,7 @@ class Walker:
         walk: Where it stands.
         pager: Makes pagers of it.
         calm: Awaited before each page; waits while everybody is to wait.
+        counted: Called with how many items of a page are not in the archive for good already.
         arrived: Called with the items that came into the archive, page by page.
         beside: Gives what is to be written beside a page.
         probe: Whether to ask once more past the end.
@@ -42,12 +43,20 @@ class Walker:
     walk: Walk
     pager: MakePager
     calm: Callable[[], Awaitable[None]]
+    counted: Callable[[int], None]
     arrived: Callable[[Sequence[RawItem]], Awaitable[None]]
     beside: Callable[[], Sequence[Write]] = tuple
     probe: bool = False
     settles: bool = True
     meeting: Meeting | None = None
     is_long: Callable[[], Awaitable[None]] | None = None
+    _moment: object = None  # When the item before the next one came into being, where that is known.
+    _is_in_order: bool = False  # Whether what is new was seen to come behind what is there.
+    _is_again: bool = False  # Whether all comes once more.
+
+    def __attrs_post_init__(self) -> None:
+        self._is_in_order = self.walk.anchor is not None and self.walk.state in ("done", "open")
+        self._is_again = self.walk.cursor is None and self.walk.position > 0
 
     async def to_end(self) -> None:
         """Bring all pages behind the cursor; may be called again after an error, and then goes on."""
@@ -58,9 +67,8 @@ class Walker:
             await self._pages()
             if self.walk.position == before or not (self.probe or self._has_met):
                 break
-        state: WalkState = "done" if self.settles else "open"
-        if self.walk.state != state:
-            await self._write(attrs.evolve(self.walk, state=state, reason=None))
+        if self.walk.state != self._end:
+            await self._write(self._ended(self.walk))
 
     async def from_newest(self) -> None:
         """Bring pages from the newest end until nothing more is wanted from there; may be called again."""
@@ -77,6 +85,7 @@ class Walker:
         try:
             await self._pages_behind("asc", cursor, self._keep)
         except CursorLostError:
+            self._moment = None
             await self._pages_behind("asc", None, self._keep)  # What comes again by that changes nothing.
         except (NotFoundError, BadRequestError):
             if cursor is None:
@@ -85,6 +94,7 @@ class Walker:
 
     async def _pages_behind_earlier(self) -> None:
         """Bring pages from the nearest item before the cursor that the server still has; that at the cursor is gone."""
+        self._moment = None
         await self.pager("asc", None, 1)  # Refused too: the listing is gone and not the cursor.
         for id in await self.writer.call(lambda store: store.ids_before(self.walk, _EARLIER_IDS)):
             with suppress(NotFoundError, BadRequestError):
@@ -116,7 +126,9 @@ class Walker:
             if met:
                 walk = await self.meeting.behind(walk)
                 writes.append(PageWrite(walk=walk))
+        same = await self._same(items) if self._is_again else set[str]()
         await self._write(walk, *writes)
+        self.counted(sum(item.id not in brought and item.id not in same for item in items))
         await self.arrived([item for item in items if item.id not in brought] if brought else items)
         if is_first and page.has_more and self.is_long is not None:
             await self.is_long()
@@ -142,8 +154,14 @@ class Walker:
             page_write = PageWrite(walk=meeting.newest, items=fresh)
             await self.writer.write(page_write, *self.beside())
         await meeting.written(meeting.newest)
+        self.counted(len(fresh))
         await self.arrived(fresh)
         return len(fresh) < len(items)
+
+    async def _same(self, items: Sequence[RawItem]) -> set[str]:
+        """Return the ids of those *items* that the archive has just so, and that stay so."""
+        lasting = [item for item in items if settled([item], self.walk)]
+        return await self.writer.call(lambda store: store.same(self.walk, lasting))
 
     async def _write(self, walk: Walk, *writes: PageWrite) -> None:
         """Write pages and where the walk stands; its end ends the walk from the newest end, too."""
@@ -162,15 +180,30 @@ class Walker:
         """Return where the walk stands behind these items."""
         walk = self.walk
         anchor = walk.anchor
-        if _comes_newest_first(items):  # Whatever was asked for: what is new comes before all that there is.
+        moments = [item.created_at for item in items]
+        if is_number(self._moment):
+            moments.insert(0, self._moment)
+        self._moment = moments[-1]
+        if _falls(moments):  # Whatever was asked for: what is new comes before all that there is.
             anchor = None
         elif anchor == walk.cursor and (count := settled(items, walk)):  # All so far is settled, and goes on so.
             anchor = items[count - 1].id
-        state: WalkState = "walking" if not ends else "done" if self.settles else "open"
+        backwards = moments[::-1]
+        self._is_in_order |= _falls(backwards) and newest_first(backwards)
         position = walk.position + len(items)
-        return attrs.evolve(walk, cursor=items[-1].id, anchor=anchor, position=position, state=state, reason=None)
+        walk = attrs.evolve(walk, cursor=items[-1].id, anchor=anchor, position=position, state="walking", reason=None)
+        return self._ended(walk) if ends else walk
+
+    @property
+    def _end(self) -> WalkState:
+        return "done" if self.settles else "open"
+
+    def _ended(self, walk: Walk) -> Walk:
+        """Return *walk* at its end; a later one begins behind its anchor only where what is new comes behind that."""
+        return attrs.evolve(walk, state=self._end, anchor=walk.anchor if self._is_in_order else None, reason=None)
 
 
-def _comes_newest_first(items: Sequence[RawItem]) -> bool:
-    moments = [item.created_at for item in items]
-    return newest_first(moments) and moments[0] != moments[-1]
+def _falls(moments: Sequence[object]) -> bool:
+    """Whether the first moment is later than the last, as far as they can be compared."""
+    first, last = moments[0], moments[-1]
+    return is_number(first) and is_number(last) and first > last

@@ -5,6 +5,7 @@ import itertools
 import json
 import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -733,6 +734,57 @@ async def test_server_that_lists_newest_first_alone(path: Path, open_session: An
             await export(local, path, ["thread_1"])
             with Archive.open(path) as archive:
                 assert (archive.count("runs"), archive.count("steps")) == (count, count)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "page_items"),
+    [
+        ([1], [2, 3], 100),  # One run does not tell the order.
+        ([1, 1, 1], [2], 100),
+        ([1, 2, 3, 4, 5], [6], 1),
+        ([None] * 5, [None], 3),
+        (["2024-01-01", "2024-01-02", "2024-01-03"], ["2024-02-01"], 2),
+        ([1, None, 3, 4, 5], [6], 3),
+        ([1, 3, 2, 4, 5], [6], 5),
+        ([None, 2, 3], [4, 5], 5),
+    ],
+)
+@pytest.mark.parametrize("heeds_order", [True, False])
+async def test_what_is_new_comes_whatever_the_order(
+    path: Path, open_session: Any, before: list[Any], after: list[Any], page_items: int, *, heeds_order: bool
+) -> None:
+    """Where nothing shows that what is new comes behind what is there, the next export looks at all, and counts it not.
+
+    What ended a listing is asked for again only where that is seen.
+    """
+    async with Listings(page_items) as server:
+        local = await open_session(Session("key", server.base_url))
+        if not heeds_order:
+            server.oldest_first = server.newest_first
+        for moments in (before, after, []):
+            for moment in moments:
+                server.add_run("thread_1")["created_at"] = moment
+            progress = await export(local, path, ["thread_1"])
+            assert (progress.runs, progress.steps) == (len(moments), len(moments))
+            with Archive.open(path) as archive:
+                assert Counter(archive.raw("runs")) == Counter(
+                    json.dumps(run).encode() for run in server.threads["thread_1"]
+                )
+
+
+async def test_order_that_was_seen_is_trusted(path: Path, open_session: Any) -> None:
+    """Behind a listing that rose, each later export asks for no more than what is new."""
+    async with Listings(2) as server:
+        local = await open_session(Session("key", server.base_url))
+        for moment in (1, 1, 1, 1, 2):
+            server.add_run("thread_1")["created_at"] = moment
+        await export(local, path, ["thread_1"], steps=False, both_ends=False)
+        for _ in range(3):
+            last = server.threads["thread_1"][-1]["id"]
+            server.add_run("thread_1")
+            server.requests.clear()
+            assert (await export(local, path, ["thread_1"], steps=False)).runs == 1
+            assert [after for _, _, after in server.requests] == [last]
 
 
 async def test_thread_is_not_done_while_more_comes_of_it(emulator: Emulator, session: Session, path: Path) -> None:
