@@ -200,6 +200,7 @@ def page_struct(item: Any) -> Any:
             ("first_id", str | None, None),
             ("last_id", str | None, None),
             ("has_more", bool | None, None),
+            ("error", None, None),  # What comes with one is not all that there is.
         ],
     )
 
@@ -296,7 +297,7 @@ def _error_object(plain: dict[str, Any]) -> ProtocolError:
 
 
 def schema_error(error: msgspec.ValidationError, plain: Any) -> ProtocolError:
-    if isinstance(plain, dict) and "error" in plain and "data" not in plain:
+    if isinstance(plain, dict) and (plain.get("error") is not None or ("data" not in plain and "error" in plain)):
         return _error_object(plain)
     reason, _, path = str(error).partition(" - at `")
     return _named(reason, path.rstrip("`") or "$", plain)

@@ -290,6 +290,8 @@ BROKEN_PAGES: dict[str, tuple[Action, type[Exception], int]] = {
     "html": (answer("<html>", content_type="text/html"), UnexpectedContentError, 1),
     "500": (answer(error("oops"), 500), ServerError, 3),
     "error object": (answer(error("oops")), ProtocolError, 1),
+    "no more and an error": (answer(page([]) | error("oops")), ProtocolError, 1),
+    "rows and an error": (answer(page(runs(3, 4)) | error("oops")), ProtocolError, 1),
     "null": (answer(b"null"), SchemaError, 1),
     "no data": (answer({"object": "list", "has_more": False}), SchemaError, 1),
     "null data": (answer(page([]) | {"data": None}), SchemaError, 1),
@@ -306,6 +308,13 @@ async def test_row_52_second_page_broken(bench: Bench, name: str, walk: str) -> 
         await bench.fails(kind, WALKS[walk](pager))
         assert server.count == 1 + tries
     assert pager.cursor == "run_2"
+
+
+@pytest.mark.parametrize("walk", ["items", "raw"])
+async def test_page_that_tells_of_no_error(bench: Bench, walk: str) -> None:
+    """A page whose error is null is one like any other."""
+    async with bench.serve(answer(page(runs(1, 2)) | {"error": None})) as (_, session):
+        assert len(await WALKS[walk](session.runs.list(THREAD))) == 2
 
 
 async def test_row_53_row_of_another_thread(bench: Bench) -> None:
