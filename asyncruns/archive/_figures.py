@@ -48,6 +48,11 @@ class RunRow(msgspec.Struct, gc=False):
     incomplete_details: Any = None
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Its thread and its id: a server may have runs of the same id in several threads."""
+        return word(self.thread_id), self.id
+
+    @property
     def seconds(self) -> float | None:
         """How long it ran; None when that is not known."""
         start = moment(self.started_at) or moment(self.created_at)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from os import PathLike
@@ -27,7 +27,7 @@ from asyncruns.archive._html import (
     tiles,
 )
 from asyncruns.archive._options import check_several
-from asyncruns.archive._waterfall import waterfall
+from asyncruns.archive._waterfall import anchor, waterfall
 
 MOST_WATERFALLS = 150
 """Runs that are drawn step by step unless they are asked for by name: the slowest, the costliest, the last ones."""
@@ -297,7 +297,7 @@ def _listed(caption: str, runs: Sequence[RunRow]) -> str:
         return note("There are none.")
     rows = [
         [
-            f'<a href="#run-{text(run.id)}"><code>{text(run.id)}</code></a>',
+            f'<a href="#{anchor(run)}"><code>{text(run.id)}</code></a>',
             f'<i class="{kind_of_status(word(run.status))}"></i>{text(word(run.status), 40)}',
             _day_and_hour(run),
             span(run.seconds),
@@ -315,15 +315,15 @@ def _day_and_hour(run: RunRow) -> str:
 
 
 def _waterfalls(archive: Archive, figures: Figures, wanted: Sequence[str]) -> str:
-    chosen = {run.id: run for run in (*figures.slowest, *figures.costliest)}
+    chosen = {run.place: run for run in (*figures.slowest, *figures.costliest)}
     for blob in archive.named("runs", wanted):
         run = read_run(blob)
-        chosen[run.id] = run
+        chosen[run.place] = run
     for blob in archive.last("runs", MOST_WATERFALLS):
         if len(chosen) >= MOST_WATERFALLS + len(wanted):
             break
         run = read_run(blob)
-        chosen.setdefault(run.id, run)
+        chosen.setdefault(run.place, run)
     legend = "".join(
         f'<li><i class="{kind}"></i>{words}</li>'
         for kind, words in (
@@ -339,5 +339,9 @@ def _waterfalls(archive: Archive, figures: Figures, wanted: Sequence[str]) -> st
     return (
         note(told + more)
         + f'<ul class="legend">{legend}</ul>'
-        + "".join(waterfall(run, archive.raw_steps(run.id)) for run in chosen.values())
+        + "".join(waterfall(run, _steps_of(archive, run)) for run in chosen.values())
     )
+
+
+def _steps_of(archive: Archive, run: RunRow) -> Iterator[bytes]:
+    return archive.raw_steps(run.id, thread_id=run.thread_id if isinstance(run.thread_id, str) else None)

@@ -49,15 +49,20 @@ def waterfall(run: RunRow, blobs: Iterable[bytes]) -> str:
     ]
     if waited:
         told.append(f"waited {span(waited)} for tool outputs")
-    facts = (f"<code>{text(run.thread_id)}</code>", text(word(run.model), 80), f"{run.tokens:,} tokens")
+    facts = (f"<code>{text(word(run.thread_id))}</code>", text(word(run.model), 80), f"{run.tokens:,} tokens")
     axis = f'<div class="axis" aria-hidden="true"><span>0</span><span>{span(end - begin)}</span></div>' if rows else ""
     return (
         f'<details class="run"><summary><i class="{kind_of_status(status)}"></i>'
         f"<code>{text(run.id)}</code> <span>{text(status, 40)}</span> "
         f'<span class="told">{" · ".join(told)}</span></summary>'
-        f'<p class="note" id="run-{text(run.id)}">Thread {" · ".join(f"<span>{fact}</span>" for fact in facts)}</p>'
+        f'<p class="note" id="{anchor(run)}">Thread {" · ".join(f"<span>{fact}</span>" for fact in facts)}</p>'
         f'<ol class="bars fall">{"".join(rows)}</ol>{axis}</details>'
     )
+
+
+def anchor(run: RunRow) -> str:
+    """Return what a link to the block of a run names, fit for an attribute."""
+    return text("-".join(("run", *run.place)))
 
 
 def _ends(run: RunRow, steps: Sequence[StepSpan]) -> tuple[float, float]:

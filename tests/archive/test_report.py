@@ -224,6 +224,33 @@ def test_waterfall_tells_waiting_for_us(path: Path, tmp_path: Path) -> None:
         assert f'<rect class="{kind}"' in page
 
 
+def test_runs_of_one_id_are_drawn_each_with_its_own_steps(path: Path, tmp_path: Path) -> None:
+    """A server may have a run of the same id in another thread: each is drawn and linked to by itself."""
+    archive_of(path, [run(1)], [{"id": "s1", "run_id": "run_1", "created_at": START + DAY + 1}]).close()
+    other = run(1, thread_id="thread_2", completed_at=START + DAY + 100)
+    with Store(path) as store:
+        store.stage(["thread_2"])
+        store.settle(allow_change=True)
+        items = raw_items([("run_1", json.dumps(other).encode())])
+        store.apply([PageWrite(walk=Walk(thread_id="thread_2", kind="runs", position=1), items=items)])
+        for number in (2, 3):
+            item = raw_items([(f"s{number}", b'{"id":"s%d","run_id":"run_1"}' % number)])
+            walk = Walk(thread_id="thread_2", kind="steps", run_id="run_1", position=number)
+            store.apply([PageWrite(walk=walk, items=item)])
+    page, reader = page_of(Archive.open(path), tmp_path / "report.html", runs=["run_1"])
+    assert [id for id in reader.ids if "run_1" in id] == ["run-thread_2-run_1", "run-thread_1-run_1"]
+    assert page.count("#run-thread_1-run_1") == page.count("#run-thread_2-run_1") == 2
+    assert ("2 steps" in reader.text, "1 step " in reader.text, "3 steps" in reader.text) == (True, True, False)
+
+
+def test_run_that_tells_no_thread(path: Path, tmp_path: Path) -> None:
+    """It is drawn as one of a thread that is not known, with its steps."""
+    step = {"id": "s1", "run_id": "run_1", "created_at": START + DAY + 1}
+    _, reader = page_of(archive_of(path, [run(1, thread_id=None)], [step]), tmp_path / "report.html")
+    assert "Thread unknown" in reader.text
+    assert "1 step" in reader.text
+
+
 def test_large_archive_draws_some_and_any_by_name(path: Path, tmp_path: Path) -> None:
     """Of many runs the slowest, costliest and last are drawn, and any other one that is named."""
     runs = [run(n % 50, id=f"run_{n}", completed_at=START + (n % 50) * DAY + 2 + n % 7) for n in range(400)]
@@ -232,9 +259,9 @@ def test_large_archive_draws_some_and_any_by_name(path: Path, tmp_path: Path) ->
     for start in range(0, 400, 100):
         archive_of_more(path, runs[start : start + 100], []).close()
     page, reader = page_of(Archive.open(path), tmp_path / "report.html", runs=["run_17"])
-    assert 'id="run-run_17"' in page
-    assert 'id="run-run_399"' in page
-    assert 'id="run-run_18"' not in page
+    assert 'id="run-thread_1-run_17"' in page
+    assert 'id="run-thread_1-run_399"' in page
+    assert 'id="run-thread_1-run_18"' not in page
     assert "For one of the other" in reader.text
 
 
