@@ -22,7 +22,8 @@ class Options:
         probe: Ask once more past the end of each listing, for servers that always say there is no more. Also stays.
         both_ends: Walk a listing that was never walked before from its oldest and its newest end at once, if it has
             more than one page. Up to twice as fast for a long thread. Only for servers whose listings are whole newest
-            first, too, as the published ones are: what such a listing leaves out would be missing here.
+            first, too, as the published ones are: what such a listing leaves out would be missing here. The last steps
+            of a run that ends meanwhile may come with the next export only.
         allow_change: Whether the list of threads may differ from the one that the archive was begun with. Threads that
             failed, never brought anything and are no longer on it are then forgotten.
     """

@@ -179,6 +179,8 @@ class Walker:
     def _behind(self, items: Sequence[RawItem], *, ends: bool) -> Walk:
         """Return where the walk stands behind these items."""
         walk = self.walk
+        if walk.kind == "steps" and settled(items, walk) < len(items):  # Of a run that ended, as it may well be.
+            self.settles = False
         anchor = walk.anchor
         moments = [item.created_at for item in items]
         if is_number(self._moment):

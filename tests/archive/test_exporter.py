@@ -787,6 +787,24 @@ async def test_order_that_was_seen_is_trusted(path: Path, open_session: Any) -> 
             assert [after for _, _, after in server.requests] == [last]
 
 
+@pytest.mark.parametrize("moving", [0, 3, 6])
+async def test_step_that_ends_after_its_run(path: Path, open_session: Any, moving: int) -> None:
+    """Steps of a run that ended are brought again as long as one of them has not, and then no more."""
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url))
+        run = server.add_run("thread_1", steps=7)
+        server.add_run("thread_1")
+        step = server.steps[run["id"]][moving]
+        step["status"] = "in_progress"
+        assert (await export(local, path, ["thread_1"])).steps == 8
+        assert (await export(local, path, ["thread_1"])).step_listings == 1
+        step["status"] = "completed"
+        await export(local, path, ["thread_1"])
+        with Archive.open(path) as archive:
+            assert [json.loads(step)["status"] for step in archive.raw("steps")] == ["completed"] * 8
+        assert (await export(local, path, ["thread_1"])).step_listings == 0
+
+
 async def test_thread_is_not_done_while_more_comes_of_it(emulator: Emulator, session: Session, path: Path) -> None:
     """A thread that was done is `listed` from the first page of what is asked for later until the last."""
     threads = emulator.fill(threads=1, runs_per_thread=150)
