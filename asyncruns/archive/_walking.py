@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
-from asyncruns._slices import RawItem
+from asyncruns._slices import RawItem, read_item
 from asyncruns.archive._facts import is_number, newest_first, settled
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._records import Order, PageWrite, Walk, WalkState, Write
@@ -50,9 +50,12 @@ class Walker:
     settles: bool = True
     meeting: Meeting | None = None
     is_long: Callable[[], Awaitable[None]] | None = None
-    _moment: object = None  # When the item before the next one came into being, where that is known.
-    _is_in_order: bool = False  # Whether what is new was seen to come behind what is there.
-    _is_again: bool = False  # Whether all comes once more.
+    # When the item before the next one came into being, where that is known.
+    _moment: object = attrs.field(init=False, default=None)
+    # Whether what is new was seen to come behind what is there.
+    _is_in_order: bool = attrs.field(init=False)
+    # Whether all comes once more.
+    _is_again: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._is_in_order = self.walk.anchor is not None and self.walk.state in ("done", "open")
@@ -61,6 +64,9 @@ class Walker:
     async def to_end(self) -> None:
         """Bring all pages behind the cursor; may be called again after an error, and then goes on."""
         asked: set[str | None] = set()
+        if self.walk.cursor is not None and not self._is_in_order:
+            edge = await self.writer.call(lambda store: store.at_cursor(self.walk))
+            self._moment = read_item(edge[0]).created_at if edge else None
         while self.walk.cursor not in asked:
             asked.add(self.walk.cursor)
             before = self.walk.position
@@ -191,7 +197,7 @@ class Walker:
         elif anchor == walk.cursor and (count := settled(items, walk)):  # All so far is settled, and goes on so.
             anchor = items[count - 1].id
         backwards = moments[::-1]
-        self._is_in_order |= _falls(backwards) and newest_first(backwards)
+        self._is_in_order = self._is_in_order or (_falls(backwards) and newest_first(backwards))
         position = walk.position + len(items)
         walk = attrs.evolve(walk, cursor=items[-1].id, anchor=anchor, position=position, state="walking", reason=None)
         return self._ended(walk) if ends else walk
