@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 from contextlib import aclosing
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -360,8 +361,9 @@ class TestCosts:
         assert consumed == 100
         assert len(shelf.queries) == 10
 
-    @pytest.mark.parametrize("count", [1, 6, 11, 35])
-    @pytest.mark.parametrize("walk", ["__aiter__", "raw"])
+    @pytest.mark.parametrize(
+        ("walk", "count"), [*product(["__aiter__", "raw"], [1, 6, 11, 35]), ("pages", 1), ("pages", 2)]
+    )
     async def test_leaving_early_leaks_nothing(self, open_session, emulator, thread_id, count, walk, own_tasks):
         """No task and no request is left, and the session's one connection serves the next call."""
         session = await open_session(emulator, max_connections=1)

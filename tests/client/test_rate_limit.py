@@ -221,6 +221,29 @@ async def test_pace_is_told(clocked: Callable[[RateLimit], Clock]) -> None:
     assert limit.pace == 120.0
 
 
+async def test_told_pace_is_kept(clocked: Callable[[RateLimit], Clock]) -> None:
+    """Turns come at the interval that spreads what the server says remains."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    told = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "10"}
+    limit.note(200, {**told, "x-ratelimit-reset-requests": "20s"}, 0.0)
+    for _ in range(3):
+        await limit.turn()
+    assert clock.naps == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("remaining", ["0", "1"])
+async def test_waits_for_a_reset_are_bounded(clocked: Callable[[RateLimit], Clock], remaining: str) -> None:
+    """A server that begins anew in hours makes nobody wait for more than a quarter of an hour at a time."""
+    limit = RateLimit()
+    clock = clocked(limit)
+    told = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": remaining}
+    limit.note(200, {**told, "x-ratelimit-reset-requests": "6h0m0s"}, 0.0)
+    for _ in range(2):
+        await limit.turn()
+    assert clock.naps == [900.0]
+
+
 async def test_refusal_reaches_those_who_already_wait(clocked: Callable[[RateLimit], Clock]) -> None:
     """Who was waiting for a turn when the refusal came waits for its end as well."""
     limit = RateLimit(60)

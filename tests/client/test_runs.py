@@ -406,6 +406,15 @@ class TestIfActive:
             await scripted_session.runs.create("thread_1", assistant_id="a", if_active="wait")
         assert len(server.requests) == 6
 
+    @pytest.mark.parametrize("if_active", ["wait", "cancel"])
+    async def test_an_active_run_without_a_name(self, server, scripted_session, if_active):
+        """Nobody can wait for it or end it, so the refusal is raised."""
+        server.reply({"error": {"message": "Thread thread_1 already has an active run."}}, 400)
+        with pytest.raises(ActiveRunError) as caught:
+            await scripted_session.runs.create("thread_1", assistant_id="a", if_active=if_active)
+        assert caught.value.run_id is None
+        assert len(server.requests) == 1
+
     async def test_a_word_that_is_none(self, session, emulator):
         """Three words."""
         with pytest.raises(ValueError, match="if_active must be"):

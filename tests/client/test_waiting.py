@@ -3,6 +3,7 @@
 import asyncio
 from itertools import pairwise
 
+import attrs
 import pytest
 
 from asyncruns import (
@@ -16,7 +17,8 @@ from asyncruns import (
     ServerError,
     WaitTimeout,
 )
-from asyncruns._waiting import _STARTS_PER_TURN, as_they_rest
+from asyncruns._run_states import rests
+from asyncruns._waiting import _STARTS_PER_TURN, Deadline, as_they_rest
 from asyncruns.emulator import Script
 
 
@@ -62,7 +64,7 @@ DOWN = {"error": {"message": "boom"}}
 class TestTrouble:
     """`wait` while the server is in trouble."""
 
-    async def wait(self, server, open_session, naps):
+    async def wait(self, server, open_session, naps, *, timeout=60, poll_interval=None):
         """Wait for the run, each read being tried once."""
         session = await open_session(server, retry=RetryPolicy(max_attempts=1))
 
@@ -70,7 +72,7 @@ class TestTrouble:
             naps.append(seconds)
 
         session._transport.sleep = nap
-        return await session.runs.wait("thread_1", "run_1", timeout=60)
+        return await session.runs.wait("thread_1", "run_1", timeout=timeout, poll_interval=poll_interval)
 
     async def test_that_passes_is_waited_out(self, server, open_session):
         """Once the run was seen, a server that is down, away or busy for a while does not end the wait."""
@@ -120,6 +122,30 @@ class TestTrouble:
         with pytest.raises(error):
             await self.wait(server, open_session, [])
         assert len(server.requests) == 2
+
+    async def test_that_does_not_pass_is_told_at_the_end_too(self, server, scripted_session):
+        """A refusal that comes as the time is up is raised, and not that the run did not come to rest."""
+
+        async def ask(*asked):
+            try:
+                return await waiter.reader.ask(*asked)
+            finally:
+                deadline.when = asyncio.get_running_loop().time()
+
+        waiter, deadline = scripted_session.runs._waiter("thread_1", "run_1"), Deadline(60)
+        server.reply(DOWN, 404)
+        with pytest.raises(NotFoundError):
+            await attrs.evolve(waiter, reader=attrs.evolve(waiter.reader, ask=ask)).rest(deadline, rests)
+
+    async def test_makes_no_wait_longer_than_its_timeout(self, server, open_session):
+        """Whatever the caller's poll interval is, and whatever the server asks for."""
+        naps = []
+        server.reply(RUNNING)
+        server.reply(DOWN, 429, headers={"Retry-After": "900"})
+        server.reply({**RUNNING, "status": "completed"})
+        await self.wait(server, open_session, naps, timeout=5, poll_interval=60)
+        assert len(naps) == 2
+        assert max(naps) <= 5
 
     async def test_until_the_end_is_the_reason(self, server, open_session):
         """A wait whose time is up while the server is down carries the run as last seen, and comes from the failure."""

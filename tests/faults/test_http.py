@@ -322,6 +322,22 @@ async def test_row_67_certificate_refused(bench: Bench, authority: trustme.CA, n
     assert bench.waits == []
 
 
+async def test_row_67_certificate_replaced_during_a_wait(bench: Bench, authority: trustme.CA) -> None:
+    """A wait ends when the server cannot be trusted any more, and does not ask on until its timeout."""
+    tls = server_tls(authority, "127.0.0.1")
+
+    async def act(exchange: Exchange) -> None:
+        authority.issue_cert("api.example.org").configure_cert(tls)
+        await answer(run(status="queued"), connection="close")(exchange)
+        exchange.close()
+
+    async with ScriptServer(act, tls=tls) as server:
+        async with bench.session(server.url, ssl_context=trusting(authority)) as session:
+            await bench.fails(TLSError, session.runs.wait(THREAD, RUN, timeout=5))
+        assert server.count == 1
+    assert len(bench.waits) == 1
+
+
 async def test_row_67_outdated_tls(bench: Bench, authority: trustme.CA) -> None:
     """A server that speaks TLS 1.1 at most gets no request; it ends the handshake, which may pass."""
     async with ScriptServer(answer(run()), tls=outdated(authority)) as server:

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -171,6 +171,7 @@ UNUSABLE: dict[str, Callable[[], Action]] = {
 LOST: dict[str, Callable[[], Action]] = {
     "closed": close,
     "reset": reset,
+    "hangs": hang,
     "500": lambda: answer(error("x"), 500),
     **UNUSABLE,
 }
@@ -189,7 +190,7 @@ async def test_rows_17_to_21_create_and_run_without_a_key(bench: Bench, name: st
 @pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
 @pytest.mark.parametrize("what", ["submit", "cancel"])
 async def test_lost_answers_of_submit_and_cancel(bench: Bench, lose: Callable[[], Action], what: str) -> None:
-    """Outputs and cancels whose answer is lost or of no use are settled by reading the run, and sent once."""
+    """Outputs and cancels whose answer is lost or of no use are settled in time by reading the run, and sent once."""
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
     state = run(status="requires_action", required_action=action)
@@ -205,7 +206,7 @@ async def test_lost_answers_of_submit_and_cancel(bench: Bench, lose: Callable[[]
             await answer(state)(exchange)
 
     outputs: list[ToolOutput] = [{"tool_call_id": "call_1", "output": "x"}]
-    async with bench.serve(act) as (server, session):
+    async with bench.serve(act, timeout=1.5 if lose is hang else 60.0) as (server, session):
         if what == "submit":
             settled = await session.runs.submit_tool_outputs(THREAD, "run_1", tool_outputs=outputs)
         else:
@@ -290,8 +291,8 @@ async def test_row_08_time_is_up_before_the_create_was_sent(bench: Bench) -> Non
     assert failed.attempts == 0
 
 
-async def test_rows_06_to_09_no_token_for_the_lookup(bench: Bench) -> None:
-    """A token provider that fails when the lost create is looked for does not hide that its outcome is unknown."""
+def one_token() -> Callable[[], Awaitable[str]]:
+    """Return a token provider that fails from the second call on."""
     tokens = iter(["first"])
 
     async def provide() -> str:
@@ -300,12 +301,31 @@ async def test_rows_06_to_09_no_token_for_the_lookup(bench: Bench) -> None:
         except StopIteration:
             raise RuntimeError("the identity service is down") from None
 
+    return provide
+
+
+async def test_rows_06_to_09_no_token_for_the_lookup(bench: Bench) -> None:
+    """A token provider that fails when the lost create is looked for does not hide that its outcome is unknown."""
     script = [answer(page([])), reset(), answer(error("who are you"), 401)]
-    async with bench.serve(*script, api_key=provide) as (server, session):
+    async with bench.serve(*script, api_key=one_token()) as (server, session):
         create = session.runs.create(THREAD, assistant_id="asst_1", request_key="job-7")
         failed = await bench.fails(RunCreationUnknown, create)
         assert methods(server) == "LPL"
     assert failed.request_key == "job-7"
+
+
+@pytest.mark.parametrize("what", ["submit", "cancel"])
+async def test_no_token_to_read_what_was_lost(bench: Bench, what: str) -> None:
+    """Nor does one that fails when the run is read after a lost submit or cancel hide the loss."""
+    async with bench.serve(reset(), answer(error("who are you"), 401), api_key=one_token()) as (server, session):
+        call = (
+            session.runs.cancel(THREAD, "run_1")
+            if what == "cancel"
+            else session.runs.submit_tool_outputs(THREAD, "run_1", tool_outputs=[{"tool_call_id": "c", "output": "x"}])
+        )
+        failed = await bench.fails(ConnectionLost, call)
+        assert methods(server) == "PL"
+    assert isinstance(failed.__cause__, RuntimeError)
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
@@ -407,3 +427,13 @@ async def test_row_11_active_run_of_another(bench: Bench, emulator: Emulator, if
         assert status == ("cancelled" if if_active == "cancel" else "completed")
         again = session.runs.create(thread.id, assistant_id="asst_1", request_key="job-7", if_active="raise")
         assert (await again).id == ours.id
+
+
+async def test_row_11_active_run_that_cannot_be_cancelled(bench: Bench) -> None:
+    """Where the time is up while the active run is asked to stop, the refusal is raised, and names that run."""
+    refusal = answer(error(f"Thread {THREAD} already has an active run run_9."), 400)
+    async with bench.serve(refusal, hang()) as (server, session):
+        create = session.runs.create(THREAD, assistant_id="asst_1", if_active="cancel", timeout=1.5)
+        failed = await bench.fails(ActiveRunError, create)
+        assert methods(server) == "PPL"
+    assert failed.run_id == "run_9"
