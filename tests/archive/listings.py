@@ -1,6 +1,7 @@
 """A server of small listings that change under the walk, in short pages, and in as many orders as servers have."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self
 
 from aiohttp import web
@@ -60,6 +61,20 @@ class Listings:
             {"id": f"step_{id}_{n}", "run_id": id, "thread_id": thread, "status": "completed"} for n in range(steps)
         ]
         return run
+
+    async def interrupt(self, exporting: Coroutine[Any, Any, object], *, behind: int) -> None:
+        """Carry out *exporting*, and cancel it at its next request once *behind* were made."""
+        task = asyncio.create_task(exporting)
+        before = len(self.requests)
+
+        def stop() -> None:
+            if len(self.requests) == before + behind:
+                task.cancel()
+
+        self.on_request = stop
+        await asyncio.wait([task])
+        assert task.cancelled()
+        self.on_request = lambda: None
 
     async def _runs(self, request: web.Request) -> web.Response:
         self.on_request()

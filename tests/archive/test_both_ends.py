@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from asyncruns import Session
 from asyncruns._slices import RawItem
@@ -85,6 +86,56 @@ async def test_steps_are_asked_for_once_a_run(listings: Listings, local: Session
     assert progress.steps == 31
     steps = [path for path, _, _ in listings.requests if path.endswith("/steps")]
     assert len(steps) == len(set(steps)) == 31
+
+
+async def test_steps_of_a_block_are_asked_for_later(listings: Listings, local: Session, path: Path) -> None:
+    """The steps of the runs that came from the newest end, without them, are not left out by who wants them later."""
+    for _ in range(40):
+        listings.add_run(THREAD)
+    await listings.interrupt(bring(local, path), behind=8)
+    assert asked(listings, "desc") > 1
+    assert (await bring(local, path, steps=True)).steps == 40
+
+
+async def test_thread_fails_by_its_last_steps(listings: Listings, local: Session, path: Path) -> None:
+    """A thread is not done before the last listing of steps, whatever comes of the walk from its newest end."""
+    for _ in range(10):
+        listings.add_run(THREAD)
+
+    def refuse() -> None:
+        if sum(path.endswith("/steps") for path, _, _ in listings.requests) == 9:
+            raise web.HTTPForbidden
+
+    listings.on_request = refuse
+    progress = await bring(local, path, steps=True, concurrency=1)
+    assert (progress.steps, progress.threads_done, progress.threads_failed) == (9, 0, 1)
+
+
+@pytest.mark.parametrize("behind", [4, 8, 12])
+async def test_what_came_into_being_meanwhile(listings: Listings, local: Session, path: Path, behind: int) -> None:
+    """Runs that are newer than where the walk from the newest end began are brought by the same export."""
+    for _ in range(40):
+        listings.add_run(THREAD)
+
+    def add() -> None:
+        if len(listings.requests) == behind:
+            for _ in range(4):
+                listings.add_run(THREAD)
+
+    listings.on_request = add
+    assert (await bring(local, path)).runs == 44
+    assert held(path) == listings.threads[THREAD]
+
+
+@pytest.mark.parametrize("place", [30, 35, 39])
+async def test_run_of_the_block_that_was_under_way(listings: Listings, local: Session, path: Path, place: int) -> None:
+    """A run that came from the newest end before it had ended is read again by the next export."""
+    for number in range(40):
+        listings.add_run(THREAD, "in_progress" if number == place else "completed")
+    await bring(local, path)
+    listings.threads[THREAD][place].update(status="completed", change=1)
+    await bring(local, path)
+    assert held(path) == listings.threads[THREAD]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +232,40 @@ async def test_distrust_outlasts_the_export(listings: Listings, local: Session, 
     listings.on_request = lambda: None
     await bring(local, path)
     assert held(path) == listings.threads[THREAD]
+
+
+async def test_distrust_is_written_down(path: Path, open_session: Any) -> None:
+    """What one export saw not to come newest first is no block to go on behind for another that did not see it."""
+    exporting: list[asyncio.Task[Progress]] = []
+    stopped = asyncio.Event()
+
+    @web.middleware
+    async def hold(request: web.Request, handler: Any) -> web.StreamResponse:
+        if not stopped.is_set():
+            if request.path.endswith("/steps"):
+                # The second worker walks from the newest end before all steps, which it begins once that is over.
+                if asked(listings, "desc") >= 4:
+                    exporting[0].cancel()
+                    stopped.set()
+            elif request.query["order"] == "asc" and asked(listings, "asc") == 4:
+                await stopped.wait()
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    def misplaced(items: list[Any]) -> list[Any]:
+        newest = items[::-1]
+        return newest[:6] + newest[18:21] + newest[6:18] + newest[21:]
+
+    async with Listings(middlewares=[hold]) as listings:
+        local = await open_session(Session("sk-test", listings.base_url))
+        for second in range(40):
+            listings.add_run(THREAD)["created_at"] = second
+        listings.newest_first = misplaced
+        exporting.append(asyncio.create_task(bring(local, path, steps=True)))
+        await asyncio.wait(exporting)
+        assert exporting[0].cancelled()
+        await bring(local, path, steps=True, concurrency=1)
+        assert held(path) == listings.threads[THREAD]
 
 
 @pytest.mark.parametrize("seed", range(25))

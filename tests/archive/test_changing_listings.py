@@ -112,3 +112,17 @@ async def test_all_that_came_is_deleted(listings: Listings, local: Session, path
         found = [json.loads(run) for run in archive.raw("runs", thread_id=THREAD)]
     assert found[:60] == everything[:60]
     assert sorted(run["id"] for run in found) == sorted(run["id"] for run in everything)
+
+
+async def test_all_is_deleted_between_two_exports(listings: Listings, local: Session, path: Path) -> None:
+    """Row 50: where the server has none of the runs that are here, the walk begins with the first that it has."""
+    for _ in range(20):
+        listings.add_run(THREAD)
+    await export(local, path, [THREAD])
+    listings.threads[THREAD].clear()
+    for _ in range(5):
+        listings.add_run(THREAD)
+    progress = await export(local, path, [THREAD])
+    assert (progress.runs, progress.failures) == (5, {})
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 25

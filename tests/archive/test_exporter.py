@@ -108,6 +108,18 @@ async def test_later_run_asks_for_no_steps_twice(path: Path, open_session: Any) 
         assert len(listings.requests) == 1
 
 
+async def test_steps_of_a_run_under_way_are_asked_for_once(path: Path, open_session: Any) -> None:
+    """A first run that came without steps before it had ended is listed again, and its steps come by that alone."""
+    async with Listings(page_items=100) as listings:
+        session = await open_session(listings)
+        for status in ("in_progress", "completed", "completed"):
+            listings.add_run("thread_1", status)
+        await export(session, path, ["thread_1"], steps=False)
+        listings.requests.clear()
+        assert (await export(session, path, ["thread_1"])).steps == 3
+        assert len(listings.requests) == 1 + 3
+
+
 async def test_messages_that_were_being_written_are_brought_again(server: Any, path: Path, open_session: Any) -> None:
     """A later export begins before the first message that was in progress; one without a status never is."""
 
@@ -150,11 +162,16 @@ async def test_steps_can_be_brought_later(small: Filled, path: Path) -> None:
 
 
 async def test_search_results_are_asked_for(small: Filled, path: Path) -> None:
-    """`include` goes out with every listing of steps."""
-    await small.export(path, include=["step_details.tool_calls[*].file_search.results[*].content"])
-    steps = [target for _, target in small.emulator.requests if "/steps" in target]
-    assert steps
-    assert all("include%5B%5D=" in target for target in steps)
+    """`include` goes out with every listing of steps, of later exports too, which need not ask for it."""
+    include = ["step_details.tool_calls[*].file_search.results[*].content"]
+    for options in ({"include": include}, {}):
+        await small.session.runs.create(small.threads[0], assistant_id="asst_1")
+        small.emulator.clock.advance(60)
+        small.emulator.requests.clear()
+        await small.export(path, **options)
+        steps = [target for _, target in small.emulator.requests if "/steps" in target]
+        assert steps
+        assert all("include%5B%5D=" in target for target in steps)
 
 
 async def test_server_can_list_the_threads(small: Filled, path: Path) -> None:
@@ -213,6 +230,19 @@ async def test_allowed_change_forgets_what_brought_nothing(small: Filled, path: 
     await export(small.session, path, small.threads[1:], allow_change=True)
     with Archive.open(path) as archive:
         assert {record.id for record in archive.records()} == {*small.threads}
+
+
+async def test_allowed_change_keeps_messages(emulator: Emulator, session: Session, path: Path) -> None:
+    """A thread of which messages came, and never a run, is not forgotten once it fails and is off the list."""
+    thread = await session.threads.create()
+    await session.messages.create(thread.id, role="user", content="Hello.")
+    await export(session, path, [thread.id], messages=True)
+    await session.threads.delete(thread.id)
+    assert (await export(session, path, [thread.id])).threads_failed == 1
+    await export(session, path, emulator.fill(threads=1, runs_per_thread=1), allow_change=True)
+    with Archive.open(path) as archive:
+        assert next(archive.records()).id == thread.id
+        assert len(list(archive.raw("messages", thread_id=thread.id))) == 1
 
 
 @pytest.mark.parametrize("prefix", ["v1", "elsewhere"])
@@ -721,6 +751,34 @@ async def test_probing_is_begun_later(path: Path, open_session: Any) -> None:
         await export(local, path, ["thread_1"], probe=True)
         with Archive.open(path) as archive:
             assert (archive.count("runs"), archive.count("steps")) == (5, 50)
+        for _ in range(5):
+            server.add_run("thread_1", steps=10)
+        await export(local, path, ["thread_1"])
+        with Archive.open(path) as archive:
+            assert (archive.count("runs"), archive.count("steps")) == (10, 100)
+
+
+@pytest.mark.parametrize(("tells_end", "behind"), [(None, 2), (True, 3)], ids=["never told", "always told"])
+async def test_end_that_is_not_told_is_none(path: Path, open_session: Any, tells_end: bool | None, behind: int) -> None:
+    """Where a page cannot tell that it is the last, steps that were cut behind it are gone on with."""
+
+    @web.middleware
+    async def say_nothing(request: web.Request, handler: Any) -> web.StreamResponse:
+        response: web.StreamResponse = await handler(request)
+        if tells_end is None and isinstance(response, web.Response):
+            return web.json_response({"data": json.loads(response.text or "")["data"]})
+        return response
+
+    async with Listings(100, [say_nothing], always_ends=bool(tells_end)) as server:
+        local = await open_session(Session("key", server.base_url))
+        server.add_run("thread_1", steps=150)
+        options: dict[str, Any] = {"probe": bool(tells_end), "concurrency": 1}
+        await server.interrupt(export(local, path, ["thread_1"], **options), behind=behind)
+        with Archive.open(path) as archive:
+            assert archive.count("steps") == 100
+        await export(local, path, ["thread_1"], **options)
+        with Archive.open(path) as archive:
+            assert archive.count("steps") == 150
 
 
 async def test_server_that_lists_newest_first_alone(path: Path, open_session: Any) -> None:
@@ -835,10 +893,44 @@ async def test_thread_is_not_done_while_more_comes_of_it(emulator: Emulator, ses
     with Archive.open(path) as archive:
         assert archive.count("messages") == 100
         assert [record.state for record in archive.records()] == ["listed"]
-    for messages, state in ((False, "listed"), (True, "done")):
-        assert (await export(session, path, threads, messages=messages, steps=False)).threads_done == 1
+    for more, state in (("steps", "listed"), ("threads", "listed"), ("messages", "done")):
+        progress = await export(session, path, threads, **{"steps": False, more: more != "steps"})
+        assert progress.threads_done == 1
         with Archive.open(path) as archive:
             assert [record.state for record in archive.records()] == [state]
+
+
+async def test_thread_is_not_done_before_steps_that_wait(path: Path, open_session: Any) -> None:
+    """A thread that was done without steps is `listed` once they are asked for, before the first of them came."""
+    async with Listings() as server:
+        local = await open_session(Session("key", server.base_url))
+        for _ in range(5):
+            server.add_run("thread_1")
+        await export(local, path, ["thread_1"], steps=False)
+        await server.interrupt(export(local, path, ["thread_1"], concurrency=1), behind=1)
+        assert server.requests[-1][0].endswith("/steps")
+        with Archive.open(path) as archive:
+            assert archive.count("steps") == 0
+            assert [record.state for record in archive.records()] == ["listed"]
+
+
+@pytest.mark.parametrize("more", ["steps", "messages", "threads"])
+async def test_thread_of_which_more_came_is_done_again(small: Filled, path: Path, more: str) -> None:
+    """A thread that was done is so again at the end of the export that brought more of it."""
+    await small.export(path, steps=False)
+    await small.export(path, **{"steps": False, more: True})
+    with Archive.open(path) as archive:
+        assert {record.state for record in archive.records()} == {"done"}
+
+
+async def test_reason_of_the_last_failure_is_kept(server: Any, path: Path, open_session: Any) -> None:
+    """Of a thread that fails again, for something else, the archive has the new reason."""
+    session = await open_session(server)
+    for reason in ("No such thread.", "Not yours."):
+        server.reply({"error": {"message": reason}}, status=403)
+        await export(session, path, ["thread_1"])
+        with Archive.open(path) as archive:
+            assert [reason in str(record.reason) for record in archive.records()] == [True]
 
 
 async def test_what_failed_is_not_done_by_asking_for_less(path: Path, open_session: Any) -> None:

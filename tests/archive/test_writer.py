@@ -65,6 +65,14 @@ def test_more_items_than_a_statement_takes(path: Path) -> None:
         assert store.runs_with_steps("thread_1", ids) == {ids[-1]}
 
 
+def test_standing_is_that_of_the_walk_that_counts(path: Path) -> None:
+    """A listing that is under way is not held to have failed for what its walk from the newest end was."""
+    newest = Walk(thread_id="thread_1", kind="messages", order="desc", state="failed", reason="No order.")
+    with Store(path) as store:
+        store.apply([PageWrite(walk=Walk(thread_id="thread_1", kind="messages")), PageWrite(walk=newest)])
+        assert store.standing("thread_1", ["messages"]) == ("listed", None)
+
+
 async def _post_bad_and_write_good(path: Path, error: Exception | None = None) -> None:
     async with Writer(path) as writer:
         writer.post(BAD)
