@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, NotFoundError, Page
+from asyncruns import AsyncCursorPager, BadRequestError, CursorLostError, InvalidIdError, NotFoundError, Page
 from asyncruns._slices import RawItem, read_item
 from asyncruns.archive._facts import is_number, newest_first, settled
 from asyncruns.archive._meeting import Meeting
@@ -15,6 +15,7 @@ from asyncruns.archive._writer import Writer
 
 PAGE_ITEMS = 100
 _EARLIER_IDS = 16
+_REFUSED = (NotFoundError, BadRequestError, InvalidIdError)  # by the server, or before anything was sent
 
 MakePager = Callable[[Order, str | None, int | None], AsyncCursorPager[Any]]
 """Makes a pager in an order, behind a cursor, for a number of items (None: all)."""
@@ -93,7 +94,7 @@ class Walker:
         except CursorLostError:
             self._moment = None
             await self._pages_behind("asc", None, self._keep)  # What comes again by that changes nothing.
-        except (NotFoundError, BadRequestError):
+        except _REFUSED:
             if cursor is None:
                 raise
             await self._pages_behind_earlier()
@@ -103,7 +104,7 @@ class Walker:
         self._moment = None
         await self.pager("asc", None, 1)  # Refused too: the listing is gone and not the cursor.
         for id in await self.writer.call(lambda store: store.ids_before(self.walk, _EARLIER_IDS)):
-            with suppress(NotFoundError, BadRequestError):
+            with suppress(*_REFUSED):
                 return await self._pages_behind("asc", id, self._keep)
         return await self._pages_behind("asc", None, self._keep)
 

@@ -126,3 +126,19 @@ async def test_all_is_deleted_between_two_exports(listings: Listings, local: Ses
     assert (progress.runs, progress.failures) == (5, {})
     with Archive.open(path) as archive:
         assert archive.count("runs") == 25
+
+
+@pytest.mark.parametrize("id", ["", "run\n1", "r" * 600])
+async def test_last_item_has_an_id_that_is_no_cursor(listings: Listings, local: Session, path: Path, id: str) -> None:
+    """What no request can name is gone on behind as what the server refuses to: from the item before it."""
+    for number in range(7):
+        run = listings.add_run(THREAD)
+        if number == 5:
+            run["id"], listings.steps[id] = id, []
+    listings.threads[THREAD].pop()
+    await export(local, path, [THREAD], steps=False)
+    listings.add_run(THREAD)
+    progress = await export(local, path, [THREAD], steps=False)
+    assert (progress.failures, progress.runs) == ({}, 2)
+    with Archive.open(path) as archive:
+        assert [json.loads(run) for run in archive.raw("runs", thread_id=THREAD)] == listings.threads[THREAD]
