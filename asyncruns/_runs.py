@@ -23,6 +23,8 @@ from asyncruns.params import ListParams, RunCreateParams, RunModifyParams, ToolO
 
 IfActive = Literal["raise", "wait", "cancel"]
 
+_SEARCHED = 100
+
 
 class Runs(Resource):
     """`session.runs`: the runs of threads (API page: Runs).
@@ -84,8 +86,9 @@ class Runs(Resource):
         return await self._found(thread_id, request_key, timeout)
 
     async def _found(self, thread_id: str, request_key: str, timeout: float | None, by: float = inf) -> Run | None:
-        page = await self._list(_runs_path(thread_id), Run, {}, timeout, by, thread_id=thread_id)
-        return next((run for run in page.data if run.metadata.get(REQUEST_KEY) == request_key), None)
+        newest = self._list(_runs_path(thread_id), Run, {}, timeout, by, thread_id=thread_id)
+        runs = await newest.collect(_SEARCHED)  # A server may give fewer at a time than it was asked for.
+        return next((run for run in runs if run.metadata.get(REQUEST_KEY) == request_key), None)
 
     async def _outlast(self, thread_id: str, run_id: str, deadline: Deadline, *, cancel: bool) -> None:
         """Wait until another run is terminal, after asking it to stop if *cancel*."""

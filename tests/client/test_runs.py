@@ -314,6 +314,22 @@ class TestRequestKey:
         assert await session.runs.find(thread.id, request_key="job-7") == run
         assert await session.runs.find(thread.id, request_key="job-8") is None
 
+    @pytest.mark.parametrize(
+        ("pages", "place", "looked_at"),
+        [([20] * 8, 99, 5), ([20] * 8, 100, 5), ([70, 70], 30, 2), ([100, 100], 100, 1)],
+    )
+    async def test_a_key_is_looked_for_among_a_hundred(self, server, scripted_session, pages, place, looked_at):
+        """The newest hundred, however few of them a server gives at a time, and none behind them."""
+        runs = [RUN | {"id": f"run_{number}"} for number in range(sum(pages))]
+        runs[place]["metadata"] = {"request_key": "job-7"}
+        found = runs[place] if place < 100 else None
+        for count in pages[:looked_at]:
+            data, runs = runs[:count], runs[count:]
+            server.reply({"data": data, "has_more": True, "last_id": data[-1]["id"]})
+        run = await scripted_session.runs.find("thread_1", request_key="job-7")
+        assert (run and run.id) == (found and found["id"])
+        assert len(server.requests) == looked_at
+
     async def test_a_second_create_finds_the_first_ones_run(self, session, thread, emulator):
         """Whatever became of it meanwhile."""
         first = await session.runs.create(thread.id, assistant_id="a", request_key="job-7")
