@@ -104,6 +104,18 @@ class Lookups:
         """Return the item at the cursor of *walk*, if it is there."""
         return [row[1] for row in self._row_at_cursor(walk)]
 
+    def first(self, walk: Walk) -> list[bytes]:
+        """Return the first item of the listing of *walk*, if there is one."""
+        with _file.told(self.path):
+            rows = self._db.execute(
+                f"SELECT {', '.join(ITEM_COLUMNS[walk.kind])} FROM {walk.kind}"  # noqa: S608  # words of our own
+                f" WHERE {_OF_OWNER[walk.kind]} ORDER BY position LIMIT 1",
+                {"thread_id": walk.thread_id, "run_id": walk.run_id},
+            ).fetchall()
+        for row in rows:
+            check_item(self.path, walk.kind, row)
+        return [row[1] for row in rows]
+
     def _position(self, walk: Walk) -> int:
         """Return the position of the item at the cursor of *walk*; -1 where there is none."""
         return max([row[-1] for row in self._row_at_cursor(walk)], default=-1)

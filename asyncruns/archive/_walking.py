@@ -66,8 +66,10 @@ class Walker:
         """Bring all pages behind the cursor; may be called again after an error, and then goes on."""
         asked: set[str | None] = set()
         if self.walk.cursor is not None and not self._is_in_order:
-            edge = await self.writer.call(lambda store: store.at_cursor(self.walk))
-            self._moment = read_item(edge[0]).created_at if edge else None
+            ends = await self.writer.call(lambda store: [*store.at_cursor(self.walk), *store.first(self.walk)])
+            moments = [read_item(end).created_at for end in ends]
+            self._is_in_order = len(moments) == 2 and _falls(moments)
+            self._moment = moments[0] if moments else None
         while self.walk.cursor not in asked:
             asked.add(self.walk.cursor)
             before = self.walk.position

@@ -845,16 +845,16 @@ async def test_order_that_was_seen_is_trusted(path: Path, open_session: Any) -> 
             assert [after for _, _, after in server.requests] == [last]
 
 
-async def test_order_is_seen_across_an_interruption(path: Path, open_session: Any) -> None:
-    """One item behind the one at which an export was stopped is enough to see in which order they come."""
+@pytest.mark.parametrize("left", [1, 0])
+async def test_order_is_seen_across_an_interruption(path: Path, open_session: Any, left: int) -> None:
+    """What was brought before an export was stopped tells in which order it came, whatever there is behind it."""
     async with Listings(3) as server:
         local = await open_session(Session("key", server.base_url))
         for moment in range(7):
             server.add_run("thread_1")["created_at"] = moment
-        exporting = asyncio.create_task(export(local, path, ["thread_1"], steps=False))
-        server.on_request = lambda: exporting.cancel() if len(server.requests) == 2 else None
-        await asyncio.wait([exporting])
-        assert (await export(local, path, ["thread_1"], steps=False)).runs == 1
+        await server.interrupt(export(local, path, ["thread_1"], steps=False), behind=2)
+        del server.threads["thread_1"][6 + left :]
+        assert (await export(local, path, ["thread_1"], steps=False)).runs == left
         server.requests.clear()
         await export(local, path, ["thread_1"], steps=False)
         assert [after for _, _, after in server.requests] == [server.threads["thread_1"][-1]["id"]]
