@@ -239,11 +239,12 @@ async def test_steps_that_differ_are_named(small: Filled, path: Path) -> None:
     """A step that the archive has not, and one that is another now, are named as runs are."""
     await small.export(path)
     db = sqlite3.connect(path)
-    (gone,) = db.execute("DELETE FROM steps WHERE rowid = 1 RETURNING id").fetchone()
+    first, kept = map(json.loads, small.steps[:2])
+    assert first["thread_id"] == kept["thread_id"]
+    (gone,) = db.execute("DELETE FROM steps WHERE id = ? RETURNING id", (first["id"],)).fetchone()
     db.commit()
     db.close()
     with Store(path) as store:
-        (kept,) = [json.loads(small.steps[1])]
         walk = Walk(thread_id=kept["thread_id"], kind="steps", run_id=kept["run_id"], position=1, state="done")
         store.apply([PageWrite(walk=walk, items=raw_items([(kept["id"], b'{"id": "other"}')]))])
     findings = await verify(small.session, path)
