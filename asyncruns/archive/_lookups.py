@@ -25,6 +25,7 @@ from asyncruns.archive._schema import ITEM_COLUMNS, OWNERS, Kind, column, digest
 _MOST_MARKS = 10_000
 """Of values in a statement; SQLite takes 32,766 unless it was built otherwise, and a page may bring more items."""
 _OF_OWNER: dict[Kind, str] = {kind: " AND ".join(f"{name} = :{name}" for name in OWNERS[kind]) for kind in OWNERS}
+_AT_CURSOR = "AND id = :cursor"
 
 
 class Lookups:
@@ -102,29 +103,21 @@ class Lookups:
 
     def at_cursor(self, walk: Walk) -> list[bytes]:
         """Return the item at the cursor of *walk*, if it is there."""
-        return [row[1] for row in self._row_at_cursor(walk)]
+        return [row[1] for row in self._rows_of(walk, _AT_CURSOR)]
 
     def first(self, walk: Walk) -> list[bytes]:
         """Return the first item of the listing of *walk*, if there is one."""
-        with _file.told(self.path):
-            rows = self._db.execute(
-                f"SELECT {', '.join(ITEM_COLUMNS[walk.kind])} FROM {walk.kind}"  # noqa: S608  # words of our own
-                f" WHERE {_OF_OWNER[walk.kind]} ORDER BY position LIMIT 1",
-                {"thread_id": walk.thread_id, "run_id": walk.run_id},
-            ).fetchall()
-        for row in rows:
-            check_item(self.path, walk.kind, row)
-        return [row[1] for row in rows]
+        return [row[1] for row in self._rows_of(walk, "ORDER BY position LIMIT 1")]
 
     def _position(self, walk: Walk) -> int:
         """Return the position of the item at the cursor of *walk*; -1 where there is none."""
-        return max([row[-1] for row in self._row_at_cursor(walk)], default=-1)
+        return max([row[-1] for row in self._rows_of(walk, _AT_CURSOR)], default=-1)
 
-    def _row_at_cursor(self, walk: Walk) -> list[Any]:
+    def _rows_of(self, walk: Walk, which: str) -> list[Any]:
         with _file.told(self.path):
             rows = self._db.execute(
                 f"SELECT {', '.join(ITEM_COLUMNS[walk.kind])} FROM {walk.kind}"  # noqa: S608  # words of our own
-                f" WHERE {_OF_OWNER[walk.kind]} AND id = :cursor",
+                f" WHERE {_OF_OWNER[walk.kind]} {which}",
                 {"thread_id": walk.thread_id, "run_id": walk.run_id, "cursor": walk.cursor},
             ).fetchall()
         for row in rows:

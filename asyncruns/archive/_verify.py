@@ -67,9 +67,9 @@ async def verify(
 
     What is compared is the JSON value: a server may write the same object with other spaces or keys in another order.
     The archive keeps what it has; it notes the findings of each thread. To have found nothing is only noted where
-    nothing was left out. Runs that were not terminal when they were
-    archived will differ until the next export. Exports read no thread again, nor what had come to its end, and do not
-    look for what shows only now among older items: such findings stay.
+    nothing was left out. Runs that were not terminal when they were archived will differ until the next export.
+    Exports read no thread again, nor what had come to its end, and do not look for what shows only now among older
+    items: such findings stay.
 
     Args:
         session: An open session.

@@ -188,7 +188,8 @@ class Walker:
     def _behind(self, items: Sequence[RawItem], *, ends: bool) -> Walk:
         """Return where the walk stands behind these items."""
         walk = self.walk
-        if walk.kind == "steps" and settled(items, walk) < len(items):  # Of a run that ended, as it may well be.
+        count = settled(items, walk)
+        if walk.kind == "steps" and count < len(items):  # Of a run that ended, as it may well be.
             self.settles = False
         anchor = walk.anchor
         moments = [item.created_at for item in items]
@@ -197,7 +198,7 @@ class Walker:
         self._moment = moments[-1]
         if _falls(moments):  # Whatever was asked for: what is new comes before all that there is.
             anchor = None
-        elif anchor == walk.cursor and (count := settled(items, walk)):  # All so far is settled, and goes on so.
+        elif anchor == walk.cursor and count:  # All so far is settled, and goes on so.
             anchor = items[count - 1].id
         backwards = moments[::-1]
         self._is_in_order = self._is_in_order or (_falls(backwards) and newest_first(backwards))
