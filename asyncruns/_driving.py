@@ -7,7 +7,7 @@ import attrs
 
 from asyncruns._cutoff import Cutoff
 from asyncruns._once import is_ambiguous
-from asyncruns._run_states import asked, is_past, rests
+from asyncruns._run_states import is_past, rests
 from asyncruns._stream import RunStream
 from asyncruns._waiting import Deadline, Waiter
 from asyncruns.errors import (
@@ -56,7 +56,7 @@ class Driver:
             BadRequestError: The server refused the outputs, and the run still waits for them.
         """
         run = await self.waiter.rest(deadline, rests)
-        while calls := asked(run):
+        while calls := run.tool_calls:
             with Cutoff(deadline.when) as cutoff:
                 refusal = await self._answered(await self.tools.outputs(calls))
             if cutoff.is_over:
@@ -65,7 +65,7 @@ class Driver:
                 run = await self.waiter.rest(deadline, is_past(calls), run)
             else:  # It may have expired meanwhile, or another worker may have answered it.
                 run = await self.waiter.rest(deadline, rests, run)
-                if asked(run) == calls:
+                if run.tool_calls == calls:
                     raise refusal
         return run
 

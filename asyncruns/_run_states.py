@@ -21,17 +21,12 @@ def is_stopping(run: Run) -> bool:
     return run.is_terminal or run.status == RunStatus.CANCELLING
 
 
-def asked(run: Run) -> tuple[RequiredToolCall, ...]:
-    """Return the function calls that the run waits for now; some servers leave old ones on a run that ended."""
-    return run.tool_calls if run.status == RunStatus.REQUIRES_ACTION else ()
-
-
 def is_past(calls: tuple[RequiredToolCall, ...]) -> Callable[[Run], bool]:
     """Return the test whether a run rests beyond *calls*: a read may lag behind the outputs it was given."""
-    return lambda run: rests(run) and asked(run) != calls
+    return lambda run: rests(run) and run.tool_calls != calls
 
 
 def has_taken(tool_outputs: Sequence[ToolOutput]) -> Callable[[Run], bool]:
     """Return the test whether a run waits for none of *tool_outputs* any more."""
     given = {output["tool_call_id"] for output in tool_outputs}
-    return lambda run: given.isdisjoint(call.id for call in asked(run))
+    return lambda run: given.isdisjoint(call.id for call in run.tool_calls)

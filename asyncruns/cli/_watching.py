@@ -16,7 +16,6 @@ from asyncruns import (
     RefusalDelta,
     Run,
     RunEvent,
-    RunStatus,
     RunStep,
     RunStepEvent,
     StreamEvent,
@@ -75,7 +74,7 @@ class Screen:
                 self._write("".join(map(_said, delta.content)))
             case RunEvent(run=run) if self._is_news(run.id, run.status):
                 self._tell(cell(run.id), status_cell(run.status), *_sum(run))
-                for call in run.tool_calls if run.status == RunStatus.REQUIRES_ACTION else ():
+                for call in run.tool_calls:
                     self._tell(cell("to answer"), cell(f"{call.name}({call.arguments})"), cell(call.id))
             case RunStepEvent(step=step) if self._is_news(step.id, step.status):
                 self._tell(cell(step.id), status_cell(step.status), *map(cell, _did(step)))

@@ -228,12 +228,13 @@ class Run:
     def tool_calls(self) -> tuple[RequiredToolCall, ...]:
         """The function calls the run waits for; empty when it waits for none.
 
-        Calls of another type are left out; they are in `required_action.submit_tool_outputs`.
+        Calls of another type are left out; they are in `required_action.submit_tool_outputs`, as are old ones that some
+        servers leave on a run that has moved on.
         """
-        if self.required_action is None or self.required_action.submit_tool_outputs is None:
+        action = self.required_action
+        if self.status != RunStatus.REQUIRES_ACTION or action is None or action.submit_tool_outputs is None:
             return ()
-        calls = self.required_action.submit_tool_outputs.tool_calls
-        return tuple(call for call in calls if call.type == "function")
+        return tuple(call for call in action.submit_tool_outputs.tool_calls if call.type == "function")
 
     @property
     def duration(self) -> timedelta | None:

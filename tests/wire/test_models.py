@@ -217,6 +217,15 @@ def test_tool_calls_is_empty_when_none_are_asked():
     assert a_run("requires_action", required_action=RequiredAction(type="approve")).tool_calls == ()
 
 
+@pytest.mark.parametrize("status", ["in_progress", "expired", "paused_by_moderator"])
+def test_old_tool_calls_are_none_that_the_run_waits_for(status):
+    """Some servers leave the required action on a run that has moved on; it is still there to see."""
+    waiting = a_waiting_run(RequiredToolCall(id="call_1", name="weather"))
+    moved = attrs.evolve(waiting, status=status)
+    assert moved.tool_calls == ()
+    assert moved.required_action == waiting.required_action
+
+
 @pytest.mark.parametrize(
     ("status", "fields", "seconds"),
     [
