@@ -17,15 +17,15 @@ from asyncruns.errors import (
     StreamInterrupted,
     StreamServerError,
 )
-from asyncruns.models import RequiredToolCall, Run, StreamEvent
+from asyncruns.models import Run, StreamEvent
 from asyncruns.params import ToolOutput
 
 
 class ToolCaller(Protocol):
     """What `drive` needs of its tools; `Toolbox` is one."""
 
-    async def outputs(self, calls: Sequence[RequiredToolCall], /) -> Sequence[ToolOutput]:
-        """Carry the calls out and return one output for each."""
+    async def outputs(self, run: Run, /) -> Sequence[ToolOutput]:
+        """Carry the tool calls that the run waits for out, and return one output for each of them."""
         ...
 
 
@@ -58,7 +58,7 @@ class Driver:
         run = await self.waiter.rest(deadline, rests)
         while calls := run.tool_calls:
             with Cutoff(deadline.when) as cutoff:
-                refusal = await self._answered(await self.tools.outputs(calls))
+                refusal = await self._answered(await self.tools.outputs(run))
             if cutoff.is_over:
                 raise self.waiter.too_late(deadline, run)
             if refusal is None:

@@ -5,7 +5,7 @@ import inspect
 import re
 from base64 import b64decode
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, NoReturn, get_type_hints
 
@@ -14,11 +14,11 @@ import cattrs
 import msgspec
 from cattrs.preconf.json import make_converter
 
-from asyncruns import ConfigurationError, FunctionTool, RequiredToolCall, ToolOutput
+from asyncruns import ConfigurationError, FunctionTool, RequiredToolCall, Run, ToolOutput
 
 _MAX_REMEMBERED = 4096
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_CallKey = tuple[str, str, str]
+_CallKey = tuple[str, str, str, str, str]
 _ARGUMENT = re.compile(r"^\s+(\w+)(?: \([^)]*\))?: (.+)$|^\s*:param (?:\S+ )?(\w+): (.+)$")
 _NO_VALUE = inspect.Parameter.empty
 
@@ -28,12 +28,16 @@ class ToolReport:
     """One call of a tool, for whoever observes them.
 
     Attributes:
+        thread_id: The thread of the run.
+        run_id: The run.
         call: What the run asked for.
         output: What it was answered.
         error: What the function raised, or why it was not called. None: it returned.
         seconds: How long it took.
     """
 
+    thread_id: str
+    run_id: str
     call: RequiredToolCall
     output: str
     error: BaseException | None
@@ -49,7 +53,7 @@ class Toolbox:
     cannot stop: its result is then ignored.
 
     Whatever goes wrong in a call (unknown tool, arguments that do not fit, an exception, a timeout) becomes an output
-    that the model can read and mend. A call is carried out once for its id, name and arguments: asked again, also
+    that the model can read and mend. A run's call is carried out once for its id, name and arguments: asked again, also
     while it is under way, it gives the same output, within this toolbox and its last 4,096 calls. A call that nobody
     waits for any more is cancelled, and forgotten.
 
@@ -95,21 +99,22 @@ class Toolbox:
         """The functions as tools, for `tools=` of create."""
         return tuple(tool.description for tool in self._tools.values())
 
-    async def outputs(self, calls: Sequence[RequiredToolCall]) -> list[ToolOutput]:
-        """Carry the calls of one required action out, concurrently, and return their outputs in the same order."""
-        works = [self._begun(call) for call in calls]
+    async def outputs(self, run: Run) -> list[ToolOutput]:
+        """Carry the tool calls that *run* waits for out, concurrently, and return their outputs in the same order."""
+        calls = run.tool_calls
+        works = [self._begun(run, call) for call in calls]
         try:
             await _finished({work.task for work in works if work.task is not None})
             return [{"tool_call_id": call.id, "output": work.result()} for call, work in zip(calls, works, strict=True)]
         finally:
             await self._left(works)
 
-    def _begun(self, call: RequiredToolCall) -> "_Work":
-        """Return the work for *call*, which may be under way or done already."""
-        key = call.id, call.name, call.arguments
+    def _begun(self, run: Run, call: RequiredToolCall) -> "_Work":
+        """Return the work for *call* of *run*, which may be under way or done already."""
+        key = run.thread_id, run.id, call.id, call.name, call.arguments  # Some servers number each run's calls anew.
         work = self._known.get(key)
         if work is None:
-            work = self._known[key] = _Work(key, asyncio.ensure_future(self._called(call)))
+            work = self._known[key] = _Work(key, asyncio.ensure_future(self._called(run, call)))
             if len(self._known) > _MAX_REMEMBERED:
                 self._known.popitem(last=False)
         work.waiting += 1
@@ -128,7 +133,7 @@ class Toolbox:
         if cancelled:
             await asyncio.wait(cancelled)
 
-    async def _called(self, call: RequiredToolCall) -> str:
+    async def _called(self, run: Run, call: RequiredToolCall) -> str:
         error: BaseException | None = None
         async with self._free:
             begun = perf_counter()
@@ -145,7 +150,8 @@ class Toolbox:
                 error, output = caught, _error(late if scope.expired() else _told(caught))
             seconds = perf_counter() - begun
         if self._observe is not None:
-            self._observe(ToolReport(call=call, output=output, error=error, seconds=seconds))
+            ids = {"thread_id": run.thread_id, "run_id": run.id}
+            self._observe(ToolReport(**ids, call=call, output=output, error=error, seconds=seconds))
         return output
 
     def _tool(self, call: RequiredToolCall) -> "_Tool":

@@ -114,9 +114,7 @@ async def test_driven_again(session, run, town, on_event):
     await session.runs.wait(run.thread_id, run.id, timeout=60)
     first = Town()
     waiting = await session.runs.retrieve(run.thread_id, run.id)
-    await session.runs.submit_tool_outputs(
-        run.thread_id, run.id, tool_outputs=await first.box.outputs(waiting.tool_calls)
-    )
+    await session.runs.submit_tool_outputs(run.thread_id, run.id, tool_outputs=await first.box.outputs(waiting))
     ended = await session.runs.drive(run.thread_id, run.id, town.box, timeout=60, on_event=on_event)
     assert await session.runs.drive(run.thread_id, run.id, town.box, timeout=60) == ended
     assert (first.asked, town.asked) == (EXPECTED[:2], EXPECTED[2:])
@@ -134,9 +132,9 @@ async def test_a_run_that_ends_meanwhile(session, emulator, run, town, on_event)
     """A run that expired while its tools worked is returned as what it is, and not as a refusal."""
 
     class Slow:
-        async def outputs(self, calls):
+        async def outputs(self, run):
             emulator.clock.advance(700)
-            return await town.box.outputs(calls)
+            return await town.box.outputs(run)
 
     ended = await session.runs.drive(run.thread_id, run.id, Slow(), timeout=60, on_event=on_event)
     assert ended.status == "expired"
@@ -146,7 +144,7 @@ async def test_outputs_that_are_refused(session, run, on_event):
     """When the server refuses the outputs and still waits for them, that refusal is raised."""
 
     class Wrong:
-        async def outputs(self, calls):
+        async def outputs(self, run):
             return [{"tool_call_id": "call_of_nobody", "output": "x"}]
 
     with pytest.raises(BadRequestError):
@@ -157,11 +155,11 @@ async def test_tools_that_take_too_long(session, run, on_event):
     """The timeout also ends the tools; it carries the run as last seen."""
 
     class Stuck:
-        async def outputs(self, calls):
+        async def outputs(self, run):
             try:
                 await asyncio.Event().wait()
             finally:
-                ended.append(len(calls))
+                ended.append(len(run.tool_calls))
 
     ended = []
     with pytest.raises(WaitTimeout) as caught:
@@ -174,7 +172,7 @@ async def test_a_timeout_of_the_tools_own(session, run, on_event):
     """A `TimeoutError` that the tools raise is not taken for the drive's."""
 
     class Impatient:
-        async def outputs(self, calls):
+        async def outputs(self, run):
             raise TimeoutError("of its own")
 
     with pytest.raises(TimeoutError, match="of its own"):
@@ -407,9 +405,9 @@ async def test_a_submission_that_hangs(emulator, open_session, session, run, tow
     await session.runs.wait(run.thread_id, run.id, timeout=60)
 
     class Slowing:
-        async def outputs(self, calls):
+        async def outputs(self, run):
             emulator.delay = 5
-            return await town.box.outputs(calls)
+            return await town.box.outputs(run)
 
     with pytest.raises(WaitTimeout):
         await session.runs.drive(run.thread_id, run.id, Slowing(), timeout=0.3, on_event=on_event)

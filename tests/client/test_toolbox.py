@@ -13,7 +13,15 @@ from typing import Literal, NotRequired, Optional, TypedDict
 import attrs
 import pytest
 
-from asyncruns import ConfigurationError, RequiredToolCall, Toolbox, ToolReport
+from asyncruns import (
+    ConfigurationError,
+    RequiredAction,
+    RequiredToolCall,
+    Run,
+    SubmitToolOutputs,
+    Toolbox,
+    ToolReport,
+)
 
 SCHEMAS = []
 
@@ -298,9 +306,15 @@ def call(name, arguments="{}", id="call_1"):
     )
 
 
-async def answer(toolbox, *calls):
+def waiting(*calls, id="run_1", thread_id="thread_1"):
+    """Return a run that waits for the outputs of calls."""
+    action = RequiredAction(submit_tool_outputs=SubmitToolOutputs(tool_calls=calls))
+    return Run(id=id, thread_id=thread_id, status="requires_action", required_action=action)
+
+
+async def answer(toolbox, *calls, **ids):
     """Return the outputs of calls."""
-    outputs = await toolbox.outputs(calls)
+    outputs = await toolbox.outputs(waiting(*calls, **ids))
     assert [output["tool_call_id"] for output in outputs] == [each.id for each in calls]
     return [output["output"] for output in outputs]
 
@@ -586,6 +600,19 @@ class TestOnce:
         assert await answer(toolbox, call("double", {"a": 1}, "call_0")) == ["2"]
         assert await answer(toolbox, call("double", {"a": 2}, "call_0")) == ["4"]
 
+    async def test_equal_calls_of_other_runs(self):
+        """Nor is a call of another run, where servers count the calls of each from 0; it may be for another user."""
+
+        def count():
+            counts.append(None)
+            return len(counts)
+
+        counts = []
+        toolbox = Toolbox([count])
+        runs = [{}, {"id": "run_2"}, {"thread_id": "thread_2"}]
+        for _ in range(2):
+            assert [await answer(toolbox, call("count", id="call_0"), **ids) for ids in runs] == [["1"], ["2"], ["3"]]
+
     async def test_asked_again_meanwhile(self):
         """Asked again while it is under way, both askers get the one call's output."""
         count = 0
@@ -697,8 +724,9 @@ class TestOnce:
         assert len(asyncio.all_tasks()) == 1
 
     async def test_no_calls(self):
-        """No calls have no outputs."""
-        assert await Toolbox([]).outputs([]) == []
+        """No calls have no outputs, nor have old ones that a run has left behind."""
+        assert await answer(Toolbox([])) == []
+        assert await Toolbox([]).outputs(attrs.evolve(waiting(call("none")), status="expired")) == []
 
 
 class TestObserver:
@@ -720,7 +748,8 @@ class TestObserver:
         outputs = await answer(toolbox, *calls)
         by_id = {report.call.id: report for report in reports}
         assert len(reports) == len(by_id) == 3
-        assert by_id["a"] == ToolReport(call=calls[0], output="1", error=None, seconds=by_id["a"].seconds)
+        ids = {"thread_id": "thread_1", "run_id": "run_1"}
+        assert by_id["a"] == ToolReport(**ids, call=calls[0], output="1", error=None, seconds=by_id["a"].seconds)
         assert 0.005 <= by_id["a"].seconds <= 1
         assert isinstance(by_id["b"].error, ValueError)
         assert "no tool" in str(by_id["c"].error)
@@ -735,7 +764,7 @@ class TestObserver:
         toolbox = Toolbox([nothing], observe=observe)
         for calls in ([call("nothing")], [call("nothing"), call("other")], [call("nothing"), call("nothing")]):
             with pytest.raises(RuntimeError, match="of the observer"):
-                await toolbox.outputs(calls)
+                await answer(toolbox, *calls)
         assert not toolbox._known
         toolbox._observe = None
         assert await answer(toolbox, call("nothing")) == [""]
@@ -758,6 +787,6 @@ class TestObserver:
 
         toolbox = Toolbox([quick, slow], observe=observe)
         with pytest.raises(RuntimeError, match="of the observer"):
-            await toolbox.outputs([call("quick", id="a"), call("slow", id="b")])
+            await answer(toolbox, call("quick", id="a"), call("slow", id="b"))
         assert await answer(toolbox, call("quick", id="a")) == ["1"]
         assert count == 1
