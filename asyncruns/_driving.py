@@ -1,12 +1,12 @@
 """Drive a run through its required actions: carry its tool calls out, submit the outputs, wait, and again."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
 
 from asyncruns._cutoff import Cutoff
-from asyncruns._once import is_ambiguous
+from asyncruns._once import Change, is_ambiguous
 from asyncruns._run_states import is_past, rests
 from asyncruns._stream import RunStream
 from asyncruns._waiting import Deadline, Waiter
@@ -36,15 +36,14 @@ class Driver:
     Attributes:
         waiter: Waits for the run.
         tools: Carries its tool calls out.
-        submit: Submits their outputs; where a stream that submits them ended in an error so that nobody knows whether
-            they arrived, and it is given, they are only if the run still asks for them.
+        submission: Returns how to submit their outputs.
         stream: Returns a stream that submits them, when entered.
         on_event: Called with each event of a stream that submits them. None: no stream is wanted.
     """
 
     waiter: Waiter
     tools: ToolCaller
-    submit: Callable[[Sequence[ToolOutput], AsyncRunsError | None], Awaitable[Run]]
+    submission: Callable[[Sequence[ToolOutput]], Change]
     stream: Callable[[Sequence[ToolOutput]], RunStream]
     on_event: Callable[[StreamEvent], None] | None
 
@@ -58,7 +57,7 @@ class Driver:
         run = await self.waiter.rest(deadline, rests)
         while calls := run.tool_calls:
             with Cutoff(deadline.when) as cutoff:
-                refusal = await self._answered(await self.tools.outputs(run))
+                refusal = await self._answered(run, await self.tools.outputs(run), deadline)
             if cutoff.is_over:
                 raise self.waiter.too_late(deadline, run)
             if refusal is None:
@@ -69,12 +68,18 @@ class Driver:
                     raise refusal
         return run
 
-    async def _answered(self, outputs: Sequence[ToolOutput]) -> BadRequestError | None:
+    async def _answered(self, run: Run, outputs: Sequence[ToolOutput], deadline: Deadline) -> BadRequestError | None:
         """Submit *outputs*, and give `on_event` what a stream tells of the run then; return the server's refusal."""
+        unknown = None
         try:
-            unknown = None
-            if self.on_event is None or (unknown := await self._streamed(outputs, self.on_event)):
-                await self.submit(outputs, unknown)
+            if self.on_event is not None:
+                unknown = await self._streamed(outputs, self.on_event)
+                if unknown is None:
+                    return None
+            submission = self.submission(outputs)
+            if isinstance(unknown, StreamInterrupted | StreamServerError):  # The server may be away for a while.
+                submission = attrs.evolve(submission, read=lambda _: self.waiter.rest(deadline, lambda _: True, run))
+            await submission.carry_out(unknown)
         except BadRequestError as refusal:
             return refusal
         return None
@@ -82,23 +87,32 @@ class Driver:
     async def _streamed(
         self, outputs: Sequence[ToolOutput], on_event: Callable[[StreamEvent], None]
     ) -> AsyncRunsError | None:
-        """Submit *outputs* with a stream; where none began, and nobody knows whether they arrived, return why."""
+        """Submit *outputs* with a stream; where it tells nothing, and nobody knows whether they arrived, return why."""
         has_begun = False
         try:
             async with self.stream(outputs) as stream:
                 has_begun = True
-                while (event := await _next_of(stream)) is not None:
-                    on_event(event)
+                return await _follow(stream, on_event)
         except AsyncRunsError as error:
             if has_begun or not is_ambiguous(error):
                 raise
             return error
-        return None
 
 
-async def _next_of(stream: RunStream) -> StreamEvent | None:
-    """Return the next event, or None where the stream ends or breaks: reading the run tells the rest."""
-    try:
-        return await anext(stream, None)
-    except (StreamInterrupted, StreamServerError, ProtocolError):
-        return None
+async def _follow(stream: RunStream, on_event: Callable[[StreamEvent], None]) -> AsyncRunsError | None:
+    """Give *on_event* each event until the stream ends or breaks; return why if it broke before the first.
+
+    Once it has told something, reading the run tells the rest; so it does where what came first was of no use.
+    """
+    is_told = False
+    while True:
+        try:
+            event = await anext(stream, None)
+        except (StreamInterrupted, StreamServerError) as error:
+            return None if is_told else error
+        except ProtocolError:
+            return None
+        if event is None:
+            return None
+        is_told = True
+        on_event(event)

@@ -23,6 +23,8 @@ from asyncruns.models import Run
 
 _MAX_ATTEMPTS = 3
 _MAX_ACTIVE_RUNS = 3
+_LAGS = (0.5, 1.0, 2.0)
+"""Seconds before each further read of a run that ought to have been changed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,51 +105,74 @@ class Change:
         post: Sends the request, within so many seconds.
         read: Reads the run, within so many seconds.
         is_done: Whether the run, as read, has been changed.
+        deadline: When all of it ends.
         sleep: Waits between two attempts.
     """
 
     post: Callable[[float], Awaitable[Run]]
     read: Callable[[float], Awaitable[Run]]
     is_done: Callable[[Run], bool]
+    deadline: Deadline
     sleep: Sleep
 
-    async def carry_out(self, deadline: Deadline, unknown: AsyncRunsError | None = None) -> Run:
+    async def carry_out(self, unknown: AsyncRunsError | None = None) -> Run:
         """Send the request, and where its outcome is unknown, read the run to see; again if it was not changed.
 
         Where it cannot be read, the loss of the outcome is raised, from the reason.
 
         Args:
-            deadline: When all of it ends.
             unknown: How a first attempt ended that was made elsewhere and left its outcome open.
         """
         for attempt in range(_MAX_ATTEMPTS):
             if attempt:
-                await self.sleep(min(0.5 * attempt, deadline.left()))
+                await self.sleep(min(0.5 * attempt, self.deadline.left()))
             if attempt or unknown is None:
                 try:
-                    return await self.post(deadline.left(2 / 3))
+                    return await self.post(self.deadline.left(2 / 3))
                 except AsyncRunsError as error:
-                    if is_ambiguous(error):
-                        unknown = error
-                    elif unknown is not None and isinstance(error, DeadlineExceeded):
-                        break  # That it was not sent again is not the news.
-                    elif unknown is None or not isinstance(error, BadRequestError):
-                        raise
                     lost = error
+                unknown = _left_open(lost, unknown)
             else:
                 lost = unknown
-            run = await self._read(deadline, unknown)
+            run = await self._read(unknown)
             if self.is_done(run):
                 return run
-            if isinstance(lost, BadRequestError | ProtocolError) or deadline.is_over:
+            if self.deadline.is_over:
+                break
+            if isinstance(lost, BadRequestError | ProtocolError):
+                return await self._seen_late(unknown, lost)
+        raise lost
+
+    async def _seen_late(self, unknown: AsyncRunsError, lost: AsyncRunsError) -> Run:
+        """Return the run as changed, where a yes of no use or the refusal of a second attempt says that it should be.
+
+        Reads may lag behind. Nothing is sent again; if no read shows the change, *lost* is raised.
+        """
+        for seconds in _LAGS:
+            await self.sleep(min(seconds, self.deadline.left()))
+            run = await self._read(unknown)
+            if self.is_done(run):
+                return run
+            if self.deadline.is_over:
                 break
         raise lost
 
-    async def _read(self, deadline: Deadline, unknown: AsyncRunsError) -> Run:
+    async def _read(self, unknown: AsyncRunsError) -> Run:
         try:
-            return await self.read(deadline.left())
+            return await self.read(self.deadline.left())
         except Exception as error:  # A token provider may raise anything; that nothing was read is not the news.
             raise unknown from error
+
+
+def _left_open(error: AsyncRunsError, before: AsyncRunsError | None) -> AsyncRunsError:
+    """Return what leaves the outcome open: the error of the last attempt, or the one *before*; else raise the first."""
+    if is_ambiguous(error):
+        return error
+    if before is not None and isinstance(error, DeadlineExceeded):
+        raise before  # That it was not sent again is not the news.
+    if before is None or not isinstance(error, BadRequestError):
+        raise error
+    return before
 
 
 def is_ambiguous(error: AsyncRunsError) -> bool:

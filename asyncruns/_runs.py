@@ -204,7 +204,7 @@ class Runs(Resource):
 
     async def _stopped(self, thread_id: str, run_id: str, timeout: float | None, deadline: Deadline) -> Run:
         request = post_request(f"{run_path(thread_id, run_id)}/cancel", {})
-        return await self._changed(thread_id, run_id, request, timeout, deadline, is_stopping)
+        return await self._change(thread_id, run_id, request, timeout, deadline, is_stopping).carry_out()
 
     async def submit_tool_outputs(
         self,
@@ -225,22 +225,21 @@ class Runs(Resource):
         Raises:
             BadRequestError: The run does not wait for outputs (any more), or one is missing or unknown.
         """
-        return await self._submitted(thread_id, run_id, tool_outputs, timeout, self._deadline(timeout))
+        return await self._submission(thread_id, run_id, tool_outputs, timeout, self._deadline(timeout)).carry_out()
 
-    async def _submitted(
+    def _submission(
         self,
         thread_id: str,
         run_id: str,
         tool_outputs: Sequence[ToolOutput],
         timeout: float | None,
         deadline: Deadline,
-        unknown: AsyncRunsError | None = None,
-    ) -> Run:
+    ) -> Change:
         tool_outputs = list(tool_outputs)
         request = post_request(*_outputs(thread_id, run_id, tool_outputs))
-        return await self._changed(thread_id, run_id, request, timeout, deadline, has_taken(tool_outputs), unknown)
+        return self._change(thread_id, run_id, request, timeout, deadline, has_taken(tool_outputs))
 
-    async def _changed(
+    def _change(
         self,
         thread_id: str,
         run_id: str,
@@ -248,25 +247,21 @@ class Runs(Resource):
         timeout: float | None,
         deadline: Deadline,
         is_done: Callable[[Run], bool],
-        unknown: AsyncRunsError | None = None,
-    ) -> Run:
-        """Send *request* until it has done its work, and return the run by the deadline; the timeout is for each.
-
-        Where *unknown* is given, it was sent once already, and that error left its outcome open.
-        """
+    ) -> Change:
+        """Return how to send *request* until it has done its work, by the deadline; the timeout is for each attempt."""
         longest = self._transport.timeout if timeout is None else timeout
 
         def send(request: Request, seconds: float) -> Awaitable[Run]:
             ids = {"thread_id": thread_id, "id": run_id}
             return self._sent(request, Run, min(seconds, longest), deadline.when, **ids)
 
-        change = Change(
+        return Change(
             post=partial(send, request),
             read=partial(send, get_request(run_path(thread_id, run_id))),
             is_done=is_done,
+            deadline=deadline,
             sleep=self._transport.sleep,
         )
-        return await change.carry_out(deadline, unknown)
 
     async def wait(
         self,
@@ -363,8 +358,9 @@ class Runs(Resource):
             tools: Carries the tool calls out: a `Toolbox`, or anything with its `outputs`.
             timeout: Seconds for all of it.
             poll_interval: As for `wait`.
-            on_event: Called, and not awaited, with each event; outputs are then submitted with a stream underneath, and
-                a stream that breaks is settled by reading the run.
+            on_event: Called, and not awaited, with each event; outputs are then submitted with a stream underneath. A
+                stream that breaks is settled by reading the run; where it broke before it told anything, and the run
+                still asks, the outputs are submitted again without one.
 
         Raises:
             WaitTimeout: The time is up; the run may go on.
@@ -378,7 +374,7 @@ class Runs(Resource):
         driver = Driver(
             waiter=waiter,
             tools=tools,
-            submit=lambda outputs, unknown: self._submitted(thread_id, run_id, outputs, None, deadline, unknown),
+            submission=lambda outputs: self._submission(thread_id, run_id, outputs, None, deadline),
             stream=lambda outputs: self._streaming(thread_id, run_id, outputs, by=deadline.when),
             on_event=on_event,
         )

@@ -304,7 +304,7 @@ async def test_an_answer_to_the_outputs_that_is_lost(server, drive):
     ids=["cut", "error event", "no JSON", "no run"],
 )
 async def test_a_stream_that_breaks(server, drive, broken):
-    """A stream that began took the outputs; however it breaks, reading the run tells the rest."""
+    """However a stream that began breaks, reading the run tells the rest."""
     server.reply(WAITS)
     server.raw(broken)
     server.reply(plain("in_progress"))
@@ -312,6 +312,56 @@ async def test_a_stream_that_breaks(server, drive, broken):
     events = []
     assert (await drive(on_event=events.append)).status == "completed"
     assert paths(server) == "RSRR"
+
+
+EARLY = [streamed(("error", "gone wrong")), streamed()]
+
+
+@pytest.mark.parametrize("broken", EARLY, ids=["error event", "nothing"])
+async def test_a_stream_that_breaks_early_and_outputs_that_did_not_arrive(server, drive, broken, town):
+    """A stream that told nothing may not have taken the outputs: then they are sent once more, without one."""
+    server.reply(WAITS)
+    server.raw(broken)
+    for answer in (WAITS, plain("queued"), DONE):
+        server.reply(answer)
+    assert (await drive(on_event=lambda event: None)).status == "completed"
+    assert paths(server) == "RSRSR"
+    assert town.asked == ["x", "x"]
+
+
+@pytest.mark.parametrize("broken", EARLY, ids=["error event", "nothing"])
+async def test_a_stream_that_breaks_early_and_reads_that_lag_behind(server, drive, broken):
+    """If it had taken them, and reads show that late, the refusal of the second is waited out."""
+    server.reply(WAITS)
+    server.raw(broken)
+    server.reply(WAITS)
+    server.reply({"error": {"message": "no outputs now"}}, 400)
+    for answer in (WAITS, WAITS, plain("in_progress"), DONE):
+        server.reply(answer)
+    assert (await drive(on_event=lambda event: None)).status == "completed"
+    assert paths(server) == "RSRSRRRR"
+
+
+async def test_a_stream_whose_first_words_are_of_no_use(server, drive):
+    """It is a yes all the same: the outputs are not sent again although reads lag behind."""
+    server.reply(WAITS)
+    server.raw(streamed(("thread.run.queued", "not JSON")))
+    for answer in (WAITS, WAITS, DONE):
+        server.reply(answer)
+    assert (await drive(on_event=lambda event: None)).status == "completed"
+    assert paths(server) == "RSRRR"
+
+
+async def test_a_server_that_goes_away_with_the_stream(server, drive):
+    """It may be away for a while, and then show that it took the outputs."""
+    server.reply(WAITS)
+    server.raw(streamed())
+    for _ in range(6):  # Two reads, each with its three attempts.
+        server.reply({"error": {"message": "restarting"}}, 503)
+    server.reply(plain("in_progress"))
+    server.reply(DONE)
+    assert (await drive(on_event=lambda event: None)).status == "completed"
+    assert paths(server) == "RS" + 8 * "R"
 
 
 def never_begin(server, lost):
@@ -351,10 +401,11 @@ async def test_a_yes_of_no_use_and_outputs_that_did_not_arrive(server, drive):
     """A server that answers with something other than a stream, and still asks for the outputs, is not asked again."""
     server.reply(WAITS)
     never_begin(server, "JSON")
-    server.reply(WAITS)
+    for _ in range(4):
+        server.reply(WAITS)
     with pytest.raises(UnexpectedContentError):
         await drive(on_event=lambda event: None)
-    assert paths(server) == "RSR"
+    assert paths(server) == "RSRRRR"
 
 
 async def test_a_stream_that_is_refused(server, drive):

@@ -12,6 +12,7 @@ import pytest
 from asyncruns import (
     ActiveRunError,
     AsyncRunsError,
+    BadRequestError,
     ConnectionLost,
     DeadlineExceeded,
     ProtocolError,
@@ -23,6 +24,7 @@ from asyncruns import (
     StatusError,
     Toolbox,
     ToolOutput,
+    UnexpectedContentError,
 )
 from asyncruns.emulator import Emulator, Script
 
@@ -275,6 +277,26 @@ async def test_outputs_that_are_refused_after_a_loss(bench: Bench) -> None:
         failed = await bench.fails(ConnectionLost, submit)
         assert methods(server) == "PLPL"
     assert isinstance(failed.__cause__, StatusError)
+
+
+@pytest.mark.parametrize("lose", [reset, UNUSABLE["html"]], ids=["reset", "html"])
+@pytest.mark.parametrize("is_shown", [True, False])
+async def test_reads_that_lag_behind_a_loss(bench: Bench, lose: Callable[[], Action], is_shown: bool) -> None:
+    """Where something says that lost outputs were taken, the run is read a few times more before the answer is no."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
+    waits = answer(run(status="requires_action", required_action=action))
+    is_sent_again = lose is reset
+    script = [waits, answer(error("no outputs now"), 400)] if is_sent_again else []
+    script += [waits, waits, waits, answer(run()) if is_shown else waits]
+    async with bench.serve(lose(), *script) as (server, session):
+        outputs: list[ToolOutput] = [{"tool_call_id": "c", "output": "x"}]
+        submit = session.runs.submit_tool_outputs(THREAD, "run_1", tool_outputs=outputs)
+        if is_shown:
+            assert (await submit).status == "completed"
+        else:
+            await bench.fails(BadRequestError if is_sent_again else UnexpectedContentError, submit)
+        assert methods(server) == ("PLPLLLL" if is_sent_again else "PLLLL")
 
 
 async def test_row_08_time_is_up_before_the_create_was_sent(bench: Bench) -> None:
