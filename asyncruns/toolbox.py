@@ -6,6 +6,9 @@ import re
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from time import perf_counter
 from typing import Any, NoReturn, get_type_hints
 
@@ -49,8 +52,8 @@ class Toolbox:
 
     A function's name, annotations and docstring tell the model what it does and takes. Annotations may be the plain
     types, dates, `Literal`, enums, `Optional`, lists, dicts, attrs classes, dataclasses and TypedDicts, also nested.
-    Parameters without a default are required. Async functions are awaited; plain ones run in a thread, which a timeout
-    cannot stop: its result is then ignored.
+    Parameters without a default are required. Async functions are awaited; plain ones run in a thread of the toolbox's
+    own, which a timeout cannot stop: its result is then ignored, and until it ends there is a thread less.
 
     Whatever goes wrong in a call (unknown tool, arguments that do not fit, an exception, a timeout) becomes an output
     that the model can read and mend. A run's call is carried out once for its id, name and arguments: asked again, also
@@ -91,6 +94,7 @@ class Toolbox:
             raise ConfigurationError("observe must be a plain function, since nothing awaits it.")
         self._timeout = timeout
         self._free = asyncio.Semaphore(max_concurrency)
+        self._threads = ThreadPoolExecutor(max_concurrency, "toolbox")  # The loop's own look up host names as well.
         self._observe = observe
         self._known: OrderedDict[_CallKey, _Work] = OrderedDict()
 
@@ -140,7 +144,7 @@ class Toolbox:
             scope = asyncio.timeout(self._timeout)
             try:
                 async with scope:
-                    output = await self._tool(call).call(call.arguments)
+                    output = await self._tool(call).call(call.arguments, self._threads)
             except asyncio.CancelledError as caught:
                 if _is_being_cancelled():
                     raise
@@ -212,12 +216,13 @@ class _Tool:
             parameters=_schema(self.name, self._hints, _argument_texts(doc)),
         )
 
-    async def call(self, arguments: str) -> str:
+    async def call(self, arguments: str, threads: Executor) -> str:
         values = self._structured(arguments)
         if inspect.iscoroutinefunction(self._function):
             result = await self._function(**values)
         else:
-            result = await asyncio.to_thread(_ended, self._function, values)
+            loop, call = asyncio.get_running_loop(), partial(copy_context().run, _ended, self._function, values)
+            result = await loop.run_in_executor(threads, call)
             if inspect.isawaitable(result):  # A plain wrapper around an async function.
                 result = await result
         if isinstance(result, str):

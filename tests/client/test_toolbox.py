@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -517,6 +518,16 @@ class TestOutputs:
 
         assert await answer(Toolbox([meet]), call("meet", id="a"), call("meet", id="b")) == ["false", "false"]
 
+    async def test_plain_functions_know_the_context(self):
+        """What a caller has set for its own context is seen in the thread as well."""
+        user = ContextVar("user")
+
+        def whose():
+            return user.get()
+
+        user.set("Ada")
+        assert await answer(Toolbox([whose]), call("whose")) == ["Ada"]
+
 
 class TestLimits:
     """Timeouts and how many at once."""
@@ -567,6 +578,23 @@ class TestLimits:
         outputs = await asyncio.gather(*(answer(toolbox, *calls) for calls in actions))
         assert outputs == [["ok"] * 5] * 2
         assert most == limit
+
+    async def test_threads_of_its_own(self):
+        """As many plain functions run at once as are allowed, and ones that hang keep no thread from the loop."""
+        most = 40  # The loop has 32 threads of its own at most, which look up host names as well.
+        hanging, go = threading.Event(), threading.Event()
+        met = threading.Barrier(most, hanging.set, timeout=5)
+
+        def hang():
+            met.wait()
+            go.wait(5)
+
+        toolbox = Toolbox([hang], max_concurrency=most, timeout=0.5)
+        outputs = await answer(toolbox, *(call("hang", id=str(number)) for number in range(most)))
+        assert set(outputs) == {'{"error":"The tool did not answer in 0.5 seconds."}'}
+        assert await asyncio.to_thread(hanging.wait, 5)
+        assert not go.is_set()
+        go.set()
 
 
 class TestOnce:
