@@ -1,5 +1,6 @@
 """The runs of a thread: create, read, list, modify, cancel, answer, wait."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
@@ -20,6 +21,8 @@ from asyncruns._waiting import Deadline, Waited, as_they_rest
 from asyncruns.errors import AsyncRunsError, BadRequestError, WaitTimeout
 from asyncruns.models import Run, StreamEvent
 from asyncruns.params import ListParams, RunCreateParams, RunModifyParams, ToolOutput
+
+logger = logging.getLogger("asyncruns")
 
 IfActive = Literal["raise", "wait", "cancel"]
 
@@ -51,7 +54,8 @@ class Runs(Resource):
         `request_key`; before the request, and whenever its outcome is unknown, the newest 100 runs of the thread are
         searched for the key, and the run that has it is returned. So a job that is delivered twice finds its run,
         provided that it kept its thread's id. Two calls at the very same moment are not kept apart by it; the rule of
-        one active run per thread does that.
+        one active run per thread does that. A server that keeps no metadata makes the key void; a warning is logged
+        where its answer does not show the key.
 
         Args:
             thread_id: The thread.
@@ -79,7 +83,10 @@ class Runs(Resource):
             outlast=None if if_active == "raise" else partial(self._outlast, thread_id, cancel=if_active == "cancel"),
             sleep=self._transport.sleep,
         )
-        return await creation.carry_out(deadline)
+        run = await creation.carry_out(deadline)
+        if request_key is not None and not _has_key(run, request_key):
+            logger.warning("Run %s does not show its request_key; this server may not keep metadata.", run.id)
+        return run
 
     async def find(self, thread_id: str, *, request_key: str, timeout: float | None = None) -> Run | None:
         """Return the run that was created with *request_key*, or None; the thread's newest 100 runs are searched."""
@@ -88,7 +95,7 @@ class Runs(Resource):
     async def _found(self, thread_id: str, request_key: str, timeout: float | None, by: float = inf) -> Run | None:
         newest = self._list(_runs_path(thread_id), Run, {}, timeout, by, thread_id=thread_id)
         runs = await newest.collect(_SEARCHED)  # A server may give fewer at a time than it was asked for.
-        return next((run for run in runs if run.metadata.get(REQUEST_KEY) == request_key), None)
+        return next((run for run in runs if _has_key(run, request_key)), None)
 
     async def _outlast(self, thread_id: str, run_id: str, deadline: Deadline, *, cancel: bool) -> None:
         """Wait until another run is terminal, after asking it to stop if *cancel*."""
@@ -397,6 +404,10 @@ def _creation(thread_id: str, params: Mapping[str, Any], request_key: str | None
         body["metadata"] = with_request_key(body.get("metadata"), request_key)
     target = with_query(_runs_path(thread_id), [("include[]", str(value)) for value in include])
     return target, body
+
+
+def _has_key(run: Run, request_key: str) -> bool:
+    return run.metadata.get(REQUEST_KEY) == request_key
 
 
 def _runs_path(thread_id: str) -> str:
