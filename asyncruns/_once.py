@@ -126,6 +126,8 @@ class Change:
         for attempt in range(_MAX_ATTEMPTS):
             if attempt:
                 await self.sleep(min(0.5 * attempt, self.deadline.left()))
+                if self.deadline.is_over:
+                    break
             if attempt or unknown is None:
                 try:
                     return await self.post(self.deadline.left(2 / 3))
@@ -137,8 +139,6 @@ class Change:
             run = await self._read(unknown)
             if self.is_done(run):
                 return run
-            if self.deadline.is_over:
-                break
             if isinstance(lost, BadRequestError | ProtocolError):
                 return await self._seen_late(unknown, lost)
         raise lost
@@ -150,11 +150,11 @@ class Change:
         """
         for seconds in _LAGS:
             await self.sleep(min(seconds, self.deadline.left()))
+            if self.deadline.is_over:
+                break
             run = await self._read(unknown)
             if self.is_done(run):
                 return run
-            if self.deadline.is_over:
-                break
         raise lost
 
     async def _read(self, unknown: AsyncRunsError) -> Run:

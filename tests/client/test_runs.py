@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -474,6 +475,37 @@ class TestLostAnswers:
         with pytest.raises(BadRequestError, match="not now"):
             await scripted_session.runs.cancel("thread_1", "run_1")
         assert naps == [0.5, 0.5, 1.0, 2.0]
+
+    @pytest.mark.parametrize(("sent", "error"), [(1, ConnectionLost), (2, BadRequestError)])
+    async def test_time_is_up_behind_a_lost_cancel(self, server, scripted_session, sent, error):
+        """What became of the last attempt is told then, and nothing more is sent."""
+
+        async def nap(seconds):
+            await asyncio.sleep(seconds if len(server.requests) >= 2 * sent else 0)
+
+        scripted_session._transport.sleep = nap
+        server.hang_up()
+        server.reply(RUN)
+        server.reply({"error": {"message": "not now"}}, 400)
+        server.reply(RUN)
+        with pytest.raises(error):
+            await scripted_session.runs.cancel("thread_1", "run_1", timeout=0.3)
+        assert [request.method for request in server.requests] == ["POST", "GET"] * sent
+
+    async def test_a_cancel_that_cannot_be_sent_again(self, server, open_session):
+        """The loss of the first is told, and not that there was no time for a second."""
+        keys = iter(["first", "second"])
+
+        async def provide():
+            key = next(keys, None) or await asyncio.Event().wait()
+            return SimpleNamespace(token=key, expires_on=0)
+
+        session = await open_session(server, api_key=provide)
+        server.hang_up()
+        server.reply(RUN)
+        with pytest.raises(ConnectionLost):
+            await session.runs.cancel("thread_1", "run_1", timeout=0.3)
+        assert [request.method for request in server.requests] == ["POST", "GET"]
 
     async def test_a_second_cancel_that_is_refused_to_the_caller(self, server, scripted_session):
         """That tells nothing of the first, and is raised at once."""
