@@ -10,6 +10,7 @@ from asyncruns.errors import (
     ActiveRunError,
     AsyncRunsError,
     BadRequestError,
+    ConflictError,
     ConnectionLost,
     DeadlineExceeded,
     ProtocolError,
@@ -23,6 +24,8 @@ from asyncruns.models import Run
 
 _MAX_ATTEMPTS = 3
 _MAX_ACTIVE_RUNS = 3
+REFUSALS = BadRequestError | ConflictError
+"""What says that the run is not in the state that a change begins from; it may have been changed before."""
 _LAGS = (0.5, 1.0, 2.0)
 """Seconds before each further read of a run that ought to have been changed."""
 
@@ -107,6 +110,7 @@ class Change:
         is_done: Whether the run, as read, has been changed.
         deadline: When all of it ends.
         sleep: Waits between two attempts.
+        is_alone: Whether nobody else is to change the run so. If not, a refusal may mean that somebody did.
     """
 
     post: Callable[[float], Awaitable[Run]]
@@ -114,6 +118,7 @@ class Change:
     is_done: Callable[[Run], bool]
     deadline: Deadline
     sleep: Sleep
+    is_alone: bool = True
 
     async def carry_out(self, unknown: AsyncRunsError | None = None) -> Run:
         """Send the request, and where its outcome is unknown, read the run to see; again if it was not changed.
@@ -133,18 +138,18 @@ class Change:
                     return await self.post(self.deadline.left(2 / 3))
                 except AsyncRunsError as error:
                     lost = error
-                unknown = _left_open(lost, unknown)
+                unknown = self._left_open(lost, unknown)
             else:
                 lost = unknown
             run = await self._read(unknown)
             if self.is_done(run):
                 return run
-            if isinstance(lost, BadRequestError | ProtocolError):
+            if isinstance(lost, REFUSALS | ProtocolError):
                 return await self._seen_late(unknown, lost)
         raise lost
 
     async def _seen_late(self, unknown: AsyncRunsError, lost: AsyncRunsError) -> Run:
-        """Return the run as changed, where a yes of no use or the refusal of a second attempt says that it should be.
+        """Return the run as changed, where a yes of no use or a refusal says that it should be.
 
         Reads may lag behind. Nothing is sent again; if no read shows the change, *lost* is raised.
         """
@@ -157,22 +162,21 @@ class Change:
                 return run
         raise lost
 
+    def _left_open(self, error: AsyncRunsError, before: AsyncRunsError | None) -> AsyncRunsError:
+        """Return what leaves the outcome open: the last *error* or the one *before*; else raise the last."""
+        if is_ambiguous(error):
+            return error
+        if before is not None and isinstance(error, DeadlineExceeded):
+            raise before  # That it was not sent again is not the news.
+        if not isinstance(error, REFUSALS) or (before is None and self.is_alone):
+            raise error
+        return before or error
+
     async def _read(self, unknown: AsyncRunsError) -> Run:
         try:
             return await self.read(self.deadline.left())
         except Exception as error:  # A token provider may raise anything; that nothing was read is not the news.
             raise unknown from error
-
-
-def _left_open(error: AsyncRunsError, before: AsyncRunsError | None) -> AsyncRunsError:
-    """Return what leaves the outcome open: the error of the last attempt, or the one *before*; else raise the first."""
-    if is_ambiguous(error):
-        return error
-    if before is not None and isinstance(error, DeadlineExceeded):
-        raise before  # That it was not sent again is not the news.
-    if before is None or not isinstance(error, BadRequestError):
-        raise error
-    return before
 
 
 def is_ambiguous(error: AsyncRunsError) -> bool:

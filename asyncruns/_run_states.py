@@ -22,8 +22,11 @@ def is_stopping(run: Run) -> bool:
 
 
 def is_past(calls: tuple[RequiredToolCall, ...]) -> Callable[[Run], bool]:
-    """Return the test whether a run rests beyond *calls*: a read may lag behind the outputs it was given."""
-    return lambda run: rests(run) and run.tool_calls != calls
+    """Return the test whether a run rests beyond *calls*: a read may lag behind the outputs it was given.
+
+    Some servers take the action away before they say that the run goes on.
+    """
+    return lambda run: run.is_terminal or (rests(run) and run.required_action is not None and run.tool_calls != calls)
 
 
 def has_taken(tool_outputs: Sequence[ToolOutput]) -> Callable[[Run], bool]:

@@ -356,8 +356,8 @@ class Runs(Resource):
         """Take a run through its required actions to its end, and return it.
 
         It may be called for a run in any state, also again after a crash: outputs that were submitted are not
-        submitted again. A required action of another kind than function calls is the caller's: the run is then
-        returned as it is.
+        submitted again. So may several workers: what another has answered is only waited for. A required action of
+        another kind than function calls is the caller's: the run is then returned as it is.
 
         Args:
             thread_id: The thread.
@@ -371,7 +371,7 @@ class Runs(Resource):
 
         Raises:
             WaitTimeout: The time is up; the run may go on.
-            BadRequestError: The server refused the outputs, and the run still waits for them.
+            BadRequestError, ConflictError: The server refused the outputs, and the run still waits for them.
         """
         waiter, deadline = self._waiter(thread_id, run_id, poll_interval), Deadline(check_seconds("timeout", timeout))
         if not hasattr(tools, "outputs"):
@@ -379,13 +379,14 @@ class Runs(Resource):
         if iscoroutinefunction(on_event):
             raise TypeError("on_event must be a plain function, since nothing awaits it; it may fill an asyncio.Queue.")
         driver = Driver(
+            deadline=deadline,
             waiter=waiter,
             tools=tools,
             submission=lambda outputs: self._submission(thread_id, run_id, outputs, None, deadline),
             stream=lambda outputs: self._streaming(thread_id, run_id, outputs, by=deadline.when),
             on_event=on_event,
         )
-        return await driver.drive(deadline)
+        return await driver.drive()
 
     async def _cancelled(self, thread_id: str, run_id: str) -> Run:
         """Ask the run to stop; return it as it then is, also if it ended meanwhile."""

@@ -8,7 +8,6 @@ import pytest
 from asyncruns import (
     BadRequestError,
     ConnectionLost,
-    DeadlineExceeded,
     MessageDeltaEvent,
     ProtocolError,
     ServerError,
@@ -262,6 +261,56 @@ async def test_a_server_that_is_away_behind_the_outputs(server, drive):
     assert paths(server) == "RS" + 7 * "R"
 
 
+@pytest.mark.parametrize("status", [400, 409])
+@pytest.mark.parametrize("shown", [WAITS, plain("in_progress")], ids=["late", "at once"])
+async def test_a_refusal_of_what_another_worker_has_answered(server, drive, status, shown):
+    """Two workers may drive one run: who comes late is refused, and waits for the run although a read lags behind."""
+    server.reply(WAITS)
+    server.reply({"error": {"message": "no outputs now"}}, status)
+    for answer in (shown, plain("in_progress"), DONE):
+        server.reply(answer)
+    assert (await drive()).status == "completed"
+    assert paths(server) == "RSRRR"
+
+
+async def test_an_action_that_is_gone_before_the_status(server, drive):
+    """A run that still says that it requires action, and none, is on its way."""
+    for answer in (WAITS, plain("queued"), plain("requires_action"), DONE):
+        server.reply(answer)
+    assert (await drive()).status == "completed"
+    assert paths(server) == "RSRR"
+
+
+async def test_another_call_of_the_same_id(server, drive, town):
+    """Where an answer is lost and each round's calls are numbered anew, no output goes to the next round's call."""
+    other = {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"place": "y"}'}}
+    server.reply(WAITS)
+    server.hang_up()
+    for answer in (plain("requires_action", [other]), plain("requires_action", [other]), plain("queued"), DONE):
+        server.reply(answer)
+    assert (await drive()).status == "completed"
+    assert paths(server) == "RSRRSR"
+    sent = [json.loads(request.body)["tool_outputs"] for request in server.requests if request.method == "POST"]
+    assert sent[1] == [{"tool_call_id": "call_a", "output": "warm in y"}]
+    assert town.asked == ["x", "x", "y"]
+
+
+async def test_an_error_of_a_tool_that_does_not_end_in_time(server, scripted_session):
+    """Once the time is up that is what is told, from whatever came then."""
+
+    class Stubborn:
+        async def outputs(self, run):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ConnectionLost("of its own") from None
+
+    server.reply(WAITS)
+    with pytest.raises(WaitTimeout) as caught:
+        await scripted_session.runs.drive("thread_1", "run_1", Stubborn(), timeout=0.1)
+    assert isinstance(caught.value.__cause__, ConnectionLost)
+
+
 async def test_tools_that_are_no_toolbox(session, emulator):
     """Functions without a toolbox are refused before anything is sent, also for a run that would not ask for them."""
     with pytest.raises(TypeError, match="must be a Toolbox, or have its outputs"):
@@ -314,10 +363,10 @@ async def test_a_stream_that_breaks(server, drive, broken):
     assert paths(server) == "RSRR"
 
 
-EARLY = [streamed(("error", "gone wrong")), streamed()]
+EARLY = [streamed(("error", "gone wrong")), streamed(), streamed(("ping", {}))]
 
 
-@pytest.mark.parametrize("broken", EARLY, ids=["error event", "nothing"])
+@pytest.mark.parametrize("broken", EARLY, ids=["error event", "nothing", "ping"])
 async def test_a_stream_that_breaks_early_and_outputs_that_did_not_arrive(server, drive, broken, town):
     """A stream that told nothing may not have taken the outputs: then they are sent once more, without one."""
     server.reply(WAITS)
@@ -329,7 +378,7 @@ async def test_a_stream_that_breaks_early_and_outputs_that_did_not_arrive(server
     assert town.asked == ["x", "x"]
 
 
-@pytest.mark.parametrize("broken", EARLY, ids=["error event", "nothing"])
+@pytest.mark.parametrize("broken", EARLY, ids=["error event", "nothing", "ping"])
 async def test_a_stream_that_breaks_early_and_reads_that_lag_behind(server, drive, broken):
     """If it had taken them, and reads show that late, the refusal of the second is waited out."""
     server.reply(WAITS)
@@ -352,15 +401,19 @@ async def test_a_stream_whose_first_words_are_of_no_use(server, drive):
     assert paths(server) == "RSRRR"
 
 
-async def test_a_server_that_goes_away_with_the_stream(server, drive):
-    """It may be away for a while, and then show that it took the outputs."""
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_server_that_goes_away_with_the_outputs(server, drive, streams):
+    """It may be away for a while, and then show that it took them."""
     server.reply(WAITS)
-    server.raw(streamed())
+    if streams:
+        server.raw(streamed())
+    else:
+        server.hang_up()
     for _ in range(6):  # Two reads, each with its three attempts.
         server.reply({"error": {"message": "restarting"}}, 503)
     server.reply(plain("in_progress"))
     server.reply(DONE)
-    assert (await drive(on_event=lambda event: None)).status == "completed"
+    assert (await drive(on_event=(lambda event: None) if streams else None)).status == "completed"
     assert paths(server) == "RS" + 8 * "R"
 
 
@@ -412,10 +465,11 @@ async def test_a_stream_that_is_refused(server, drive):
     """A refusal of the stream itself is what it is for outputs without one."""
     server.reply(WAITS)
     server.reply({"error": {"message": "no"}}, 400)
-    server.reply(WAITS)
+    for _ in range(4):
+        server.reply(WAITS)
     with pytest.raises(BadRequestError, match="no"):
         await drive(on_event=lambda event: None)
-    assert paths(server) == "RSR"
+    assert paths(server) == "RSRRRR"
 
 
 async def test_another_error_of_the_stream(server, drive):
@@ -426,7 +480,14 @@ async def test_another_error_of_the_stream(server, drive):
         await drive(on_event=lambda event: None)
 
 
-@pytest.mark.parametrize("kind", [ZeroDivisionError, ConnectionLost, ProtocolError, StreamInterrupted])
+class RefusalError(BadRequestError):
+    """A refusal that is not of the outputs."""
+
+    def __init__(self, message):
+        super().__init__(message, status=400)
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, ConnectionLost, ProtocolError, StreamInterrupted, RefusalError])
 async def test_an_error_of_the_observer(server, drive, kind):
     """What `on_event` raises is not caught, nor taken for trouble of the stream."""
 
@@ -452,7 +513,7 @@ async def test_a_server_that_takes_no_outputs(server, drive):
 
 
 async def test_a_submission_that_hangs(emulator, open_session, session, run, town, on_event):
-    """The drive's timeout also ends a submission under way; one that has the session's own raises as that."""
+    """The drive's timeout also ends a submission under way, and reads behind one that the session's own ended."""
     await session.runs.wait(run.thread_id, run.id, timeout=60)
 
     class Slowing:
@@ -463,9 +524,9 @@ async def test_a_submission_that_hangs(emulator, open_session, session, run, tow
     with pytest.raises(WaitTimeout):
         await session.runs.drive(run.thread_id, run.id, Slowing(), timeout=0.3, on_event=on_event)
     emulator.delay = 0
-    quick = await open_session(emulator, timeout=0.2)
-    with pytest.raises(DeadlineExceeded):
-        await quick.runs.drive(run.thread_id, run.id, Slowing(), timeout=30, on_event=on_event)
+    quick = await open_session(emulator, timeout=0.1)
+    with pytest.raises(WaitTimeout):
+        await quick.runs.drive(run.thread_id, run.id, Slowing(), timeout=0.4, on_event=on_event)
 
 
 async def test_settings_that_are_none(scripted_session, server, town):
