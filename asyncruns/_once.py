@@ -51,7 +51,7 @@ class Creation:
     sleep: Sleep
 
     async def carry_out(self, deadline: Deadline) -> Run:
-        """Return the run: the one that has the key, else a new one, if need be after other runs of the thread."""
+        """Return the run: the one that has the key, else a new one, if need be after up to three other runs."""
         for _ in range(_MAX_ACTIVE_RUNS):
             try:
                 return await self._once(deadline)
@@ -63,7 +63,7 @@ class Creation:
                 await self.outlast(run_id, deadline)
             except (WaitTimeout, DeadlineExceeded):
                 raise active from None
-        raise active
+        return await self._once(deadline)
 
     async def _once(self, deadline: Deadline) -> Run:
         if self.request_key is not None:

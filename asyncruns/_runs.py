@@ -48,7 +48,8 @@ class Runs(Resource):
     ) -> Run:
         """Create a run on a thread and return it, normally `queued` (API page: Create run).
 
-        It is sent again only if the server provably did not begin it: no connection, or status 429.
+        It is sent again only if the server provably did not begin it: no connection, status 429, or 401 where a token
+        provider gives another token.
 
         With a *request_key* at most one run comes of any number of calls. The key goes into the run's metadata as
         `request_key`; before the request, and whenever its outcome is unknown, the newest 100 runs of the thread are
@@ -61,7 +62,8 @@ class Runs(Resource):
             thread_id: The thread.
             request_key: Names this request among all on the thread: 1 to 512 characters, such as a job's id.
             if_active: What to do when the thread already has an active run: `raise`; `wait` until it is terminal; or
-                `cancel` it and wait. Then the run is created after all, within the timeout.
+                `cancel` it and wait. Then the run is created after all, within the timeout, unless others came first
+                again and again: three are outlasted.
             timeout: Seconds for the whole call.
             **params: See `RunCreateParams`; `assistant_id` is required.
 

@@ -416,14 +416,15 @@ class TestIfActive:
         assert len(creates) == 2  # The active run's own, and the one that was refused.
 
     async def test_does_not_race_for_ever(self, server, scripted_session):
-        """Where others are always faster, the refusal comes after three turns."""
+        """Where others are always faster, three of them are outlasted, and the next is what is told."""
         busy = {"error": {"message": "Thread thread_1 already has an active run run_1."}}
         for _ in range(3):
             server.reply(busy, 400)
             server.reply(RUN | {"status": "completed"})
+        server.reply(busy, 400)
         with pytest.raises(ActiveRunError):
             await scripted_session.runs.create("thread_1", assistant_id="a", if_active="wait")
-        assert len(server.requests) == 6
+        assert len(server.requests) == 7
 
     @pytest.mark.parametrize("if_active", ["wait", "cancel"])
     async def test_an_active_run_without_a_name(self, server, scripted_session, if_active):
