@@ -6,11 +6,11 @@ import re
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import attrs
 import cattrs
@@ -18,6 +18,8 @@ import msgspec
 from cattrs.preconf.json import make_converter
 
 from asyncruns import ConfigurationError, FunctionTool, RequiredToolCall, Run, ToolOutput
+
+T = TypeVar("T")
 
 _MAX_REMEMBERED = 4096
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -52,13 +54,13 @@ class Toolbox:
 
     A function's name, annotations and docstring tell the model what it does and takes. Annotations may be the plain
     types, dates, `Literal`, enums, `Optional`, lists, dicts, attrs classes, dataclasses and TypedDicts, also nested.
-    Parameters without a default are required. Async functions are awaited; plain ones run in a thread of the toolbox's
-    own, which a timeout cannot stop: its result is then ignored, and until it ends there is a thread less.
+    Parameters without a default are required. Async functions are awaited; plain ones run in a thread each, which a
+    timeout cannot stop: its result is then ignored.
 
     Whatever goes wrong in a call (unknown tool, arguments that do not fit, an exception, a timeout) becomes an output
     that the model can read and mend. A run's call is carried out once for its id, name and arguments: asked again, also
     while it is under way, it gives the same output, within this toolbox and its last 4,096 calls. A call that nobody
-    waits for any more is cancelled, and forgotten.
+    waits for any more is cancelled, and forgotten; but a plain function that has begun goes on, and its output is kept.
 
     Args:
         functions: The functions, each with a name of its own.
@@ -94,7 +96,6 @@ class Toolbox:
             raise ConfigurationError("observe must be a plain function, since nothing awaits it.")
         self._timeout = timeout
         self._free = asyncio.Semaphore(max_concurrency)
-        self._threads = ThreadPoolExecutor(max_concurrency, "toolbox")  # The loop's own look up host names as well.
         self._observe = observe
         self._known: OrderedDict[_CallKey, _Work] = OrderedDict()
 
@@ -118,18 +119,19 @@ class Toolbox:
         key = run.thread_id, run.id, call.id, call.name, call.arguments  # Some servers number each run's calls anew.
         work = self._known.get(key)
         if work is None:
-            work = self._known[key] = _Work(key, asyncio.ensure_future(self._called(run, call)))
+            work = self._known[key] = _Work(key)
+            work.task = asyncio.ensure_future(self._called(work, run, call))
             if len(self._known) > _MAX_REMEMBERED:
                 self._known.popitem(last=False)
         work.waiting += 1
         return work
 
     async def _left(self, works: Iterable["_Work"]) -> None:
-        """Stop waiting for *works*; those for which nobody waits are cancelled and forgotten, unless they are done."""
+        """Stop waiting for *works*; those for which nobody waits are cancelled and forgotten, unless they are kept."""
         cancelled = set()
         for work in works:
             work.waiting -= 1
-            if not work.waiting and work.task is not None and not work.is_done:
+            if not work.waiting and work.task is not None and not work.is_kept:
                 work.task.cancel()
                 cancelled.add(work.task)
                 if self._known.get(work.key) is work:
@@ -137,14 +139,14 @@ class Toolbox:
         if cancelled:
             await asyncio.wait(cancelled)
 
-    async def _called(self, run: Run, call: RequiredToolCall) -> str:
+    async def _called(self, work: "_Work", run: Run, call: RequiredToolCall) -> str:
         error: BaseException | None = None
         async with self._free:
             begun = perf_counter()
             scope = asyncio.timeout(self._timeout)
             try:
                 async with scope:
-                    output = await self._tool(call).call(call.arguments, self._threads)
+                    output = await self._tool(call).call(call.arguments, work)
             except asyncio.CancelledError as caught:
                 if _is_being_cancelled():
                     raise
@@ -154,8 +156,10 @@ class Toolbox:
                 error, output = caught, _error(late if scope.expired() else _told(caught))
             seconds = perf_counter() - begun
         if self._observe is not None:
-            ids = {"thread_id": run.thread_id, "run_id": run.id}
-            self._observe(ToolReport(**ids, call=call, output=output, error=error, seconds=seconds))
+            thread_id, run_id = run.thread_id, run.id
+            self._observe(
+                ToolReport(thread_id=thread_id, run_id=run_id, call=call, output=output, error=error, seconds=seconds)
+            )
         return output
 
     def _tool(self, call: RequiredToolCall) -> "_Tool":
@@ -171,15 +175,26 @@ class _Work:
     """A call under way or done, and how many wait for it. Thousands are kept once done, so they hold no task then."""
 
     key: _CallKey
-    task: asyncio.Task[str] | None
+    task: asyncio.Task[str] | None = None
     waiting: int = 0
     output: str = ""
+    has_thread: bool = False
 
     @property
-    def is_done(self) -> bool:
-        """Whether there is an output."""
+    def is_kept(self) -> bool:
+        """Whether there is an output, or something that cannot be stopped is at work on it."""
         task = self.task
-        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
+        return self.has_thread or task is None or (task.done() and not task.cancelled() and task.exception() is None)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Return what *function* gives, called in a thread of its own: the loop's few look up host names as well."""
+        threads = ThreadPoolExecutor(1, "asyncruns-tool")
+        self.has_thread = True
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, function)
+        finally:
+            self.has_thread = False
+            threads.shutdown(wait=False)
 
     def result(self) -> str:
         """Return the output of a call that has ended, or raise the error that it ended with."""
@@ -216,13 +231,12 @@ class _Tool:
             parameters=_schema(self.name, self._hints, _argument_texts(doc)),
         )
 
-    async def call(self, arguments: str, threads: Executor) -> str:
+    async def call(self, arguments: str, work: _Work) -> str:
         values = self._structured(arguments)
         if inspect.iscoroutinefunction(self._function):
             result = await self._function(**values)
         else:
-            loop, call = asyncio.get_running_loop(), partial(copy_context().run, _ended, self._function, values)
-            result = await loop.run_in_executor(threads, call)
+            result = await work.in_thread(partial(_ended, self._function, values))
             if inspect.isawaitable(result):  # A plain wrapper around an async function.
                 result = await result
         if isinstance(result, str):

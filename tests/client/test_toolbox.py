@@ -706,6 +706,51 @@ class TestOnce:
         assert await answer(toolbox, call("slow")) == ["ok"]
         assert len(asyncio.all_tasks()) == 1
 
+    async def test_a_plain_function_that_nobody_waits_for(self):
+        """It cannot be stopped, so it goes on: asked again meanwhile or later, it is not carried out again."""
+        begun, go = threading.Event(), threading.Event()
+        count = 0
+
+        def book():
+            nonlocal count
+            count += 1
+            begun.set()
+            go.wait(5)
+            return count
+
+        toolbox = Toolbox([book])
+        asker = asyncio.ensure_future(answer(toolbox, call("book")))
+        await asyncio.to_thread(begun.wait, 5)
+        asker.cancel()
+        await asyncio.wait([asker])
+        assert asker.cancelled()
+        again = asyncio.ensure_future(answer(toolbox, call("book")))
+        await asyncio.sleep(0)
+        go.set()
+        assert [await again, await answer(toolbox, call("book"))] == [["1"], ["1"]]
+        assert count == 1
+
+    async def test_a_plain_function_that_ends_alone(self):
+        """What it gave is there for whoever asks next."""
+        begun, go = threading.Event(), threading.Event()
+        reports = []
+
+        def book():
+            begun.set()
+            go.wait(5)
+            return "seat 7"
+
+        toolbox = Toolbox([book], observe=reports.append)
+        asker = asyncio.ensure_future(answer(toolbox, call("book")))
+        await asyncio.to_thread(begun.wait, 5)
+        asker.cancel()
+        await asyncio.wait([asker])
+        go.set()
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+        assert [report.output for report in reports] == ["seat 7"]
+        assert await answer(toolbox, call("book")) == ["seat 7"]
+        assert len(reports) == 1
+
     async def test_a_tool_that_is_cancelled_by_itself(self):
         """A tool in which something else was cancelled gives an error output, and cancels nobody."""
 
