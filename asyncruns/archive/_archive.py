@@ -1,15 +1,16 @@
 """The reading side of an archive: what it holds, as objects or as the bytes that were sent, without a server."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import attrs
 
-from asyncruns import Message, Run, RunStep, Thread
+from asyncruns import ArchiveCorrupt, Message, Run, RunStep, Thread
 from asyncruns._codec import decode
 from asyncruns.archive import _file
 from asyncruns.archive._options import check_several
@@ -56,9 +57,11 @@ class Archive:
     where it is to become an object; the same iterator then gives the next.
     """
 
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection, check_same: Callable[[], None]) -> None:
         self.path = path
         self._db = db
+        self._check_same = check_same
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, check: bool = True) -> Self:
@@ -74,7 +77,7 @@ class Archive:
             ArchiveError: It does not exist or cannot be opened.
         """
         where = Path(path)
-        return cls(where, _file.connect(where, write=False, check=check))
+        return cls(where, *_file.connect_to_read(where, check=check))
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +86,9 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, also for iterators that were left on the way."""
+        for cursor in list(self._cursors):  # SQLite would keep the file for them.
+            cursor.close()
         self._db.close()
 
     def runs(self, thread_id: str | None = None) -> Iterator[Run]:
@@ -148,9 +153,8 @@ class Archive:
     def count(self, table: Table) -> int:
         """Return how many items a table has; of threads, how many are known."""
         _check_table(table)
-        with _file.told(self.path):
-            found: int = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
-        return found
+        [(found,)] = self._rows(f"SELECT count(*) FROM {table}", ())  # noqa: S608  # a name of ours
+        return int(found)
 
     def walks(self) -> Iterator[Walk]:
         """Yield where each walk stands."""
@@ -159,9 +163,8 @@ class Archive:
     @property
     def verified_at(self) -> int | None:
         """When the archive was last verified against the server, in Unix seconds; None for never."""
-        with _file.told(self.path):
-            found: int | None = self._db.execute("SELECT verified_at FROM archive").fetchone()[0]
-        return found
+        [(found,)] = self._rows("SELECT verified_at FROM archive", ())
+        return None if found is None else int(found)
 
     def _blobs(self, table: Kind, which: str, *owners: str | None) -> Iterator[bytes]:
         """Yield all of a table as it came, or what *which* says of *owners* in the server's order."""
@@ -203,9 +206,17 @@ class Archive:
             yield ThreadRecord(id=id.decode(), state=state.decode(), reason=reason, verified=verified), json
 
     def _rows(self, query: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
-        with _file.told(self.path):
-            for row in self._db.execute(query, values):  # noqa: UP028  # `yield from` would close the cursor too late
-                yield row
+        try:
+            with _file.told(self.path):
+                cursor = self._db.execute(query, values)
+                self._cursors.add(cursor)
+                for row in cursor:
+                    self._check_same()
+                    yield row
+        except ArchiveCorrupt:
+            self._check_same()
+            raise
+        self._check_same()
 
 
 def _objects(model: type[T], blobs: Iterator[bytes]) -> Iterator[T]:

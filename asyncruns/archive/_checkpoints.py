@@ -65,7 +65,7 @@ class Checkpoints:
 
     def _work(self) -> None:
         # What cannot be carried over is as safe in the log, and the writer will try it too.
-        with suppress(ArchiveError, sqlite3.Error), closing(connect(self._path, write=True, check=False)) as db:
+        with suppress(ArchiveError, sqlite3.Error), closing(connect(self._path, check=False)) as db:
             while self._due.wait() and not self._ended:
                 self._due.clear()
                 with self._making:

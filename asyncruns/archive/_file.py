@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -58,14 +59,11 @@ def _fill(new: Path) -> None:
         db.execute("COMMIT")
 
 
-def connect(
-    path: Path, *, write: bool, check: bool, is_wanted: Callable[[], bool] = lambda: True
-) -> sqlite3.Connection:
-    """Open the archive at *path*.
+def connect(path: Path, *, check: bool, is_wanted: Callable[[], bool] = lambda: True) -> sqlite3.Connection:
+    """Open the archive at *path* to fill it.
 
     Args:
         path: The file.
-        write: Whether it is to be filled.
         check: Whether to look through all of it for damage first; that reads the whole file.
         is_wanted: Asked meanwhile, many times; once it says no, that ends. So it does at a signal.
 
@@ -75,19 +73,61 @@ def connect(
     """
     with told(path):
         _check_file(path)
-        # What stands between two slashes and the next one would be a host; a name may be of any bytes.
-        uri = f"file:///{quote(os.fsencode(path.absolute()).lstrip(b'/'))}?{_mode(path, write=write)}"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
+        return _opened(path, "mode=rw", check=check, is_wanted=is_wanted)
+
+
+def connect_to_read(path: Path, *, check: bool) -> tuple[sqlite3.Connection, Callable[[], None]]:
+    """Open the archive at *path* to read it, and return what raises `ArchiveLocked` where it must not be read on.
+
+    Readers keep files of their own beside it. Where they may not, and nobody fills it, SQLite is told that the file
+    stays as it is, and would not notice that it does not.
+
+    Raises:
+        ArchiveCorrupt: It is no archive, is of another version, or is damaged.
+        ArchiveError: It does not exist or cannot be opened.
+    """
+    with told(path):
+        found, where = _check_file(path), real(path)
+        mode, check_same = "mode=rw", _nothing
+        if not (os.access(where, os.W_OK) and os.access(where.parent, os.W_OK)):
+            mode = "mode=ro"
+            if not log_of(path).exists():
+                mode, check_same = "immutable=1", partial(_check_same, path, found)
         try:
-            db.text_factory = bytes
-            db.execute(f"PRAGMA query_only = {int(not write)}")
-            _check_marks(path, db)
-            if check:
-                _check_pages(path, db, is_wanted)
-        except BaseException:
-            db.close()
+            db = _opened(path, mode, check=check)
+            db.execute("PRAGMA query_only = 1")
+        except (ArchiveCorrupt, sqlite3.Error):
+            check_same()
             raise
+    return db, check_same
+
+
+def _opened(path: Path, mode: str, *, check: bool, is_wanted: Callable[[], bool] = lambda: True) -> sqlite3.Connection:
+    # What stands between two slashes and the next one would be a host; a name may be of any bytes.
+    uri = f"file:///{quote(os.fsencode(path.absolute()).lstrip(b'/'))}?{mode}"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
+    try:
+        db.text_factory = bytes
+        _check_marks(path, db)
+        if check:
+            _check_pages(path, db, is_wanted)
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def _check_same(path: Path, before: os.stat_result) -> None:
+    with told(path):
+        now = path.stat()
+    if (now.st_ino, now.st_mtime_ns, now.st_size) != (before.st_ino, before.st_mtime_ns, before.st_size):
+        raise ArchiveLocked(
+            f"{path} was changed while it was read, from where nobody may write beside it. Open it again."
+        )
+
+
+def _nothing() -> None:
+    """Do nothing: SQLite sees what others write."""
 
 
 @contextmanager
@@ -136,14 +176,6 @@ def _sync(path: Path, mode: int) -> None:
         os.close(handle)
 
 
-def _mode(path: Path, *, write: bool) -> str:
-    """Say how SQLite is to open the file; readers keep files of their own beside it where they may."""
-    path = real(path)
-    if write or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        return "mode=rw"
-    return "mode=ro" if log_of(path).exists() else "immutable=1"
-
-
 def _refuse_leftovers(path: Path) -> None:
     """Refuse to begin beside a log of SQLite's: it would carry pages of another archive into the new one."""
     for ending in ("-wal", "-journal"):
@@ -154,8 +186,8 @@ def _refuse_leftovers(path: Path) -> None:
             )
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what SQLite would take for an empty database, whose log it removes.
+def _check_file(path: Path) -> os.stat_result:
+    """Return how the file is; refuse what SQLite would take for an empty database, whose log it removes.
 
     Without opening it: a process that closes a file loses all its locks on it, those of SQLite in other threads too.
     """
@@ -167,6 +199,7 @@ def _check_file(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not found.st_size:
         raise ArchiveCorrupt(f"{path} is not an archive: it is empty.")
+    return found
 
 
 def _check_marks(path: Path, db: sqlite3.Connection) -> None:

@@ -54,7 +54,7 @@ class Store(Lookups):
         try:
             if create and not path.exists():
                 _file.create(path)
-            self._db = _file.connect(path, write=True, check=True, is_wanted=is_wanted)
+            self._db = _file.connect(path, check=True, is_wanted=is_wanted)
         except BaseException:
             self._lock.release()
             raise

@@ -220,6 +220,68 @@ async def test_read_only_places_can_be_read(small: Filled, path: Path, monkeypat
         assert len(list(archive.runs())) == len(small.runs)
 
 
+def fill(store: Store, first: int, count: int) -> None:
+    """Add so many runs, which take some pages of the file."""
+    items = [(f"run_{number:05}", b'{"x": "%s"}' % (b"x" * 9_000)) for number in range(first, first + count)]
+    store.apply([PageWrite(walk=Walk(thread_id="t", kind="runs", position=first + count), items=raw_items(items))])
+
+
+def test_read_only_places_are_not_read_on_once_they_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There SQLite does not see what others write, and would mix what was with what is: that is told in time."""
+    with Store(path) as store:
+        fill(store, 0, 100)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Archive.open(path) as archive:
+        begun = archive.raw("runs")
+        assert [len(next(begun)) for _ in range(10)] == [9_009] * 10
+        with Store(path) as store:
+            fill(store, 100, 100)
+        for read in (lambda: list(begun), lambda: archive.count("runs"), lambda: list(archive.last("runs", 1))):
+            with pytest.raises(ArchiveLocked, match="was changed while it was read"):
+                read()
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 200
+
+
+@pytest.mark.parametrize("at", ["reading", "opening"])
+def test_what_changes_in_a_read_only_place_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Half of an old and half of a new file looks damaged; it is not, once nobody changes it."""
+    with Store(path) as store:
+        fill(store, 0, 100)
+    whole, look_through = path.read_bytes(), _file._check_pages
+
+    def change(*arguments: Any) -> None:
+        path.write_bytes(whole[:40_000].ljust(len(whole), b"x"))
+        look_through(*arguments)
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    if at == "opening":
+        monkeypatch.setattr(_file, "_check_pages", change)
+        with pytest.raises(ArchiveLocked, match="was changed while it was read"):
+            Archive.open(path)
+    else:
+        with Archive.open(path) as archive:
+            path.write_bytes(whole[:40_000].ljust(len(whole), b"x"))
+            with pytest.raises(ArchiveLocked, match="was changed while it was read"):
+                list(archive.raw("runs"))
+
+
+def test_closing_ends_what_was_left_on_the_way(path: Path) -> None:
+    """An iterator that nobody finished keeps no file open; it says that the archive is closed."""
+    with Store(path) as store:
+        fill(store, 0, 10)
+    archive = Archive.open(path)
+    begun = archive.raw("runs")
+    next(begun)
+    assert len(list(path.parent.iterdir())) > 1
+    archive.close()
+    assert [file.name for file in path.parent.iterdir()] == ["runs.db"]
+    with pytest.raises(ArchiveError, match="closed"):
+        next(begun)
+
+
 def test_looking_through_ends_when_nobody_wants_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever fills an archive may be cancelled while it is looked through; then it is free, and whole as before."""
     items = [(f"run_{number}", b'{"x": "%s"}' % (b"x" * 32_000)) for number in range(1000)]
