@@ -116,9 +116,17 @@ class Exporter:
         check_several("thread_ids", thread_ids)
         async with Writer(self._path) as self._writer:
             options = self._options
-            self.progress.threads = await stage(
-                self._writer, self._session, thread_ids, allow_change=options.allow_change, probe=options.probe
-            )
+            try:
+                self.progress.threads = await stage(
+                    self._writer,
+                    self._session,
+                    thread_ids,
+                    self._patience,
+                    allow_change=options.allow_change,
+                    probe=options.probe,
+                )
+            except ExportStopped as stopped:
+                raise stopped.error from None
             await self._remember()
             try:
                 async with asyncio.TaskGroup() as workers:

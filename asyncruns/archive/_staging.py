@@ -1,10 +1,11 @@
 """Which threads an export is to bring: those of a list, or all that the server lists."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 
 from asyncruns import ArchiveError, InvalidIdError, Session, StatusError
+from asyncruns.archive._patience import Patience
 from asyncruns.archive._store import Store
 from asyncruns.archive._walking import PAGE_ITEMS
 from asyncruns.archive._writer import Writer
@@ -16,7 +17,13 @@ _NO_LISTING = (404, 405)
 
 
 async def stage(
-    writer: Writer, session: Session, thread_ids: ThreadIds | None, *, allow_change: bool, probe: bool
+    writer: Writer,
+    session: Session,
+    thread_ids: ThreadIds | None,
+    patience: Patience,
+    *,
+    allow_change: bool,
+    probe: bool,
 ) -> int:
     """Take the threads into the archive, where they are not yet, and return how many there are.
 
@@ -24,21 +31,30 @@ async def stage(
         writer: The archive.
         session: Lists the threads of the server, where none are given.
         thread_ids: The threads. None: all that the server lists.
+        patience: Waits out what passes while the server lists them.
         allow_change: Whether they may be others than those that the archive was begun with.
         probe: Whether to ask the server once more past the end of its list; also if an earlier export did.
 
     Raises:
         ArchiveError: They are others, or none are given and the server cannot list them.
         TypeError, InvalidIdError: One of them is no text.
+        AsyncRunsError: The server lists them no further.
     """
     ids: list[str] = []
-    probe = probe or (await writer.call(Store.asked)).probe
-    async with aclosing(_listed(session, probe=probe) if thread_ids is None else _each(thread_ids)) as each:
-        async for id in each:
-            ids.append(_checked_id(id))
-            if len(ids) == _STAGED_AT_ONCE:
-                await writer.call(partial(Store.stage, ids=ids))
-                ids = []
+
+    async def take(id: object) -> None:
+        ids.append(_checked_id(id))
+        if len(ids) == _STAGED_AT_ONCE:
+            await writer.call(partial(Store.stage, ids=tuple(ids)))
+            ids.clear()
+
+    if thread_ids is None:
+        listing = _Listing(session, probe=probe or (await writer.call(Store.asked)).probe)
+        await patience.through(partial(listing.to_end, take), lambda: listing.count, of=listing)
+    else:
+        async with aclosing(_each(thread_ids)) as each:
+            async for id in each:
+                await take(id)
     await writer.call(partial(Store.stage, ids=ids))
     return await writer.call(partial(Store.settle, allow_change=allow_change, listed=thread_ids is None))
 
@@ -52,24 +68,41 @@ async def _each(thread_ids: ThreadIds) -> AsyncGenerator[object, None]:
             yield id
 
 
-async def _listed(session: Session, *, probe: bool) -> AsyncGenerator[str, None]:
-    """Yield the threads that the server lists, of which nothing but the id is read."""
-    asked: set[str | None] = set()
-    last: str | None = None
-    try:
-        while last not in asked and (probe or not asked):
-            asked.add(last)
-            async with aclosing(session.threads.list(order="asc", limit=PAGE_ITEMS, after=last).raw_pages()) as pages:
-                async for page in pages:
-                    for item in page.data:
-                        yield (last := item.id)
-    except StatusError as error:
-        if error.status not in _NO_LISTING or last is not None:
-            raise
-        raise ArchiveError(
-            "The server lists no threads: say which there are (thread_ids=, --threads), or look whether "
-            f"base_url (OPENAI_BASE_URL) has its path. It answered {error}"
-        ) from error
+class _Listing:
+    """The threads that the server lists, of which nothing but the id is read.
+
+    Attributes:
+        count: How many came.
+    """
+
+    def __init__(self, session: Session, *, probe: bool) -> None:
+        self.count = 0
+        self._session = session
+        self._probe = probe
+        self._last: str | None = None
+        self._begun: set[str | None] = set()
+
+    async def to_end(self, take: Callable[[str], Awaitable[None]]) -> None:
+        """Have *take* take each thread behind the last that came."""
+        threads = partial(self._session.threads.list, order="asc", limit=PAGE_ITEMS)
+        while True:
+            self._begun.add(self._last)
+            try:
+                async with aclosing(threads(after=self._last).raw_pages()) as pages:
+                    async for page in pages:
+                        for item in page.data:
+                            await take(item.id)
+                            self._last = item.id
+                            self.count += 1
+            except StatusError as error:
+                if error.status not in _NO_LISTING or self._last is not None:
+                    raise
+                raise ArchiveError(
+                    "The server lists no threads: say which there are (thread_ids=, --threads), or look whether "
+                    f"base_url (OPENAI_BASE_URL) has its path. It answered {error}"
+                ) from error
+            if not self._probe or self._last in self._begun:
+                return
 
 
 def _checked_id(id: object) -> str:

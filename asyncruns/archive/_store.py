@@ -142,6 +142,8 @@ class Store(Lookups):
                 [(id.decode(), checksum(None, id.decode(), "listed", None, None)) for (id,) in fresh],
             )
             if listed:
+                # What the server listed once, and was not brought to an end: why not is to be told.
+                self._db.execute("INSERT OR IGNORE INTO given (id) SELECT id FROM threads WHERE state = 'listed'")
                 self._note_asked(Asked(listed=True).added_to(self._asked()))
             self._db.execute("COMMIT")
             count: int = self._db.execute("SELECT count(*) FROM given").fetchone()[0]

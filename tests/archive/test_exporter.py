@@ -422,6 +422,55 @@ async def test_odd_thread_does_not_hide_the_others(server: Any, path: Path, open
     assert (await export(await open_session(server), path, steps=False)).threads_done == 2
 
 
+async def test_trouble_while_threads_are_listed_is_waited_out(server: Any, path: Path, open_session: Any) -> None:
+    """The list goes on behind the last thread that came; what stays is the export's error."""
+    broken = {"error": {"message": "broken"}}
+    server.reply(broken, status=503)
+    server.reply(page({"id": "thread_1"}, has_more=True))
+    for _ in range(2):
+        server.reply(broken, status=503)
+    server.reply(page({"id": "thread_2"}))
+    server.reply(page(), times=2)
+    session = await open_session(server, retry=RetryPolicy(max_attempts=1))
+    exporter, naps = Exporter(session, path, Options(steps=False)), []
+
+    async def nap(seconds: float) -> None:
+        naps.append(round(seconds))
+
+    exporter._patience.sleep = nap
+    assert (await exporter.run()).threads_done == 2
+    assert naps == [1, 1, 2]
+    cursors = [request.target.partition("after=")[2] for request in server.requests if "/threads?" in request.target]
+    assert cursors == ["", "", "thread_1", "thread_1", "thread_1"]
+    server.reply(broken, status=503, times=5)
+    exporter = Exporter(session, path, Options(steps=False))
+    exporter._patience.sleep = nap
+    with pytest.raises(ServerError, match="broken"):
+        await exporter.run()
+
+
+async def test_threads_that_the_server_lists_no_more_are_not_forgotten(path: Path, open_session: Any) -> None:
+    """One that was listed and not brought to its end is tried once more, and told of, and then it is settled."""
+    with Store(path) as store:
+        store.stage(["thread_1", "thread_2"])
+        store.settle(allow_change=False, listed=True)
+
+    @web.middleware
+    async def list_threads(request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.path != "/threads":
+            response: web.StreamResponse = await handler(request)
+            return response
+        return web.json_response({"object": "list", "data": [{"id": "thread_1"}], "has_more": False})
+
+    async with Listings(middlewares=[list_threads]) as server:
+        server.add_run("thread_1")
+        session = await open_session(Session("key", server.base_url))
+        progress = await export(session, path)
+        assert (progress.threads, progress.threads_done) == (2, 1)
+        assert progress.failures["thread_2"].startswith("NotFoundError")
+        assert (await export(session, path)).threads == 1
+
+
 async def test_trouble_that_passes_is_waited_out(server: Any, path: Path, open_session: Any) -> None:
     """After an overload everybody waits as long as the server asks, and then the walk goes on."""
     server.reply({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "30"})
