@@ -14,14 +14,13 @@ from asyncruns import (
     ArchiveError,
     AsyncCursorPager,
     AsyncRunsError,
-    AuthenticationError,
     Session,
 )
 from asyncruns._slices import RawItem, read_item
 from asyncruns.archive._facts import is_terminal
 from asyncruns.archive._meeting import Meeting
 from asyncruns.archive._options import Options, OptionWords, check_several
-from asyncruns.archive._patience import ExportStopped, Patience, first_of
+from asyncruns.archive._patience import FOR_ALL, ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import (
     FROM_NEWEST,
@@ -265,7 +264,7 @@ class Exporter:
         """Do *work*; what cannot be brought is held against the thread and returned."""
         try:
             await self._patience.through(work, seen, of=thread.id)
-        except AuthenticationError as error:
+        except FOR_ALL as error:
             raise ExportStopped(error) from None
         except ArchiveError:
             raise

@@ -6,6 +6,8 @@ from typing import Any
 
 from asyncruns import (
     AsyncRunsError,
+    AuthenticationError,
+    ConfigurationError,
     ConnectError,
     RateLimitError,
     ServerError,
@@ -16,6 +18,9 @@ from asyncruns.archive._progress import Progress
 
 PASSING = (TransportError, ServerError, RateLimitError)
 """Errors that may not come again; the session has tried several times when one gets here."""
+
+FOR_ALL = (AuthenticationError, ConfigurationError)
+"""Errors that any other thread would end with, too."""
 
 _TRIES = 5
 _FIRST_PAUSE = 1.0

@@ -15,11 +15,10 @@ from asyncruns import (
     ArchiveError,
     AsyncCursorPager,
     AsyncRunsError,
-    AuthenticationError,
     Session,
 )
 from asyncruns.archive._options import check_concurrency
-from asyncruns.archive._patience import ExportStopped, Patience, first_of
+from asyncruns.archive._patience import FOR_ALL, ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import Asked, VerifiedWrite
 from asyncruns.archive._schema import digest
@@ -116,7 +115,7 @@ class _Verifier:
             found = Findings(threads=1)
             try:
                 await self._thread(thread_id, known, found)
-            except (AuthenticationError, ArchiveError) as error:
+            except (*FOR_ALL, ArchiveError) as error:
                 raise ExportStopped(error) from None
             except AsyncRunsError as error:
                 found.failures[thread_id] = f"{type(error).__name__}: {error}"

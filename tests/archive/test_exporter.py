@@ -18,6 +18,7 @@ from asyncruns import (
     ArchiveError,
     ArchiveLocked,
     AuthenticationError,
+    ConfigurationError,
     ConnectError,
     RateLimitError,
     RetryPolicy,
@@ -270,6 +271,22 @@ async def test_one_thread_does_not_stop_the_others(small: Filled, path: Path) ->
         walk = next(walk for walk in archive.walks() if walk.thread_id == "thread_gone")
         assert (walk.state, walk.reason) == ("failed", failed["thread_gone"])
     assert rows(path) == (sorted(small.runs), sorted(small.steps))
+
+
+async def test_session_that_is_not_open_is_no_fault_of_the_threads(small: Filled, path: Path) -> None:
+    """It ends the export, and a verification, and nothing is held against a thread."""
+    shut = Session(small.emulator.api_key, small.emulator.base_url)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="not open"):
+            await export(shut, path, small.threads)
+        with Archive.open(path) as archive:
+            assert {(record.state, record.reason) for record in archive.records()} == {("listed", None)}
+    await small.export(path)
+    with pytest.raises(ConfigurationError, match="not open"):
+        await verify(shut, path)
+    with Archive.open(path) as archive:
+        assert {(record.state, record.verified) for record in archive.records()} == {("done", None)}
+        assert archive.verified_at is None
 
 
 async def test_wrong_key_stops_the_export(small: Filled, path: Path, open_session: Any) -> None:
