@@ -1,5 +1,6 @@
 """The writing side of an archive: pages with the walk's new state, in transactions. It blocks; see `_writer`."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -60,6 +61,8 @@ class Store(Lookups):
             raise
         try:
             with _file.told(path):
+                self._place = _file.real(path)  # The folder that the process is in may change.
+                self._found = self._place.stat()
                 self._epoch = self._begin_filling()
                 self._is_new = self._db.execute("SELECT 1 FROM walks LIMIT 1").fetchone() is None
                 self._checkpoints = Checkpoints(path, self._db)
@@ -78,13 +81,15 @@ class Store(Lookups):
         """Leave one file behind, unless somebody reads it just now, and let go of it.
 
         Raises:
-            ArchiveError: Its tables have no generated columns yet, and cannot be given them.
+            ArchiveError: It is not at its place any more, or its tables have no generated columns yet, and cannot be
+                given them.
         """
         with ExitStack() as ending:
             ending.callback(self._lock.release)
             ending.callback(self._db.close)
             ending.callback(self._checkpoints.close)
             with _file.told(self.path):
+                self._check_place()
                 self._add_columns()
 
     def apply(self, writes: Iterable[Write]) -> None:
@@ -97,6 +102,7 @@ class Store(Lookups):
             whole = self._checkpoints.whole
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._check_place()
                 self._check_epoch()
                 count = self._apply(list(writes))
                 _moments.reached("before_commit")
@@ -238,6 +244,11 @@ class Store(Lookups):
     def _filled_by(self) -> tuple[int, bytes]:
         found: tuple[int, bytes] = self._db.execute("SELECT epoch, owner FROM archive").fetchone()
         return found
+
+    def _check_place(self) -> None:
+        """Refuse to go on with a file that was moved or removed: what is written would not be found again."""
+        if not (self._place.exists() and os.path.samestat(self._place.stat(), self._found)):
+            raise ArchiveError(f"{self.path} was moved, removed or replaced while it was filled.")
 
     def _check_epoch(self) -> None:
         epoch, owner = self._filled_by()

@@ -278,6 +278,35 @@ async def test_link_is_the_archive_that_it_leads_to(small: Filled, path: Path, m
             assert archive.count("runs") == len(small.runs) + 1
 
 
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+@pytest.mark.parametrize("when", ["on the way", "at the end"])
+def test_archive_that_leaves_its_place_while_it_is_filled(path: Path, how: str, when: str) -> None:
+    """What is brought then would be found by nobody, so the export does not end as if all were well."""
+    store = Store(path)
+    page = PageWrite(walk=Walk(thread_id="thread_1", kind="runs", position=1), items=raw_items([("run_1", b"{}")]))
+    store.apply([page])
+    elsewhere = path.with_name("elsewhere.db")
+    path.rename(elsewhere)
+    if how == "removed":
+        elsewhere.unlink()
+    if how == "replaced":
+        path.write_bytes(elsewhere.read_bytes())
+    for act in (lambda: store.apply([page]), store.close)[when == "at the end" :]:
+        with pytest.raises(ArchiveError, match="was moved, removed or replaced while it was filled"):
+            act()
+
+
+def test_process_that_changes_its_folder(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An archive that was named from where the process was is filled to its end."""
+    monkeypatch.chdir(path.parent)
+    with Store(Path(path.name)) as store:
+        monkeypatch.chdir(tmp_path.parent)
+        walk = Walk(thread_id="thread_1", kind="runs", position=1)
+        store.apply([PageWrite(walk=walk, items=raw_items([("run_1", b"{}")]))])
+    with Archive.open(path) as archive:
+        assert archive.count("runs") == 1
+
+
 @pytest.mark.parametrize("ending", ["-wal", "-journal"])
 async def test_log_of_another_archive_is_refused(small: Filled, path: Path, ending: str) -> None:
     """Where an archive was removed and its log was not, a new one does not begin: it would take in the old pages."""
