@@ -15,12 +15,13 @@ from asyncruns._codec import decode
 from asyncruns.archive import _file
 from asyncruns.archive._options import check_several
 from asyncruns.archive._records import THREADS, WALKS, ThreadState, Walk, check_item, check_thread, read_walk
-from asyncruns.archive._schema import ITEM_COLUMNS, Kind, Table, column
+from asyncruns.archive._schema import ITEM_COLUMNS, OWNERS, Kind, Table, column, column_names
 
 T = TypeVar("T")
 
 _MODELS: dict[Table, type[Any]] = {"runs": Run, "steps": RunStep, "messages": Message, "threads": Thread}
 _OF_THREAD = "thread_id = ?"
+_PLACE_OF_RUN = "(SELECT position FROM runs WHERE thread_id = steps.thread_id AND id = steps.run_id)"
 # A run's steps lie with those of its thread.
 _OF_RUN = "thread_id IN (SELECT thread_id FROM runs WHERE id = ?) AND run_id = ?"
 _OF_RUN_IN_THREAD = "run_id = ? AND thread_id = ?"
@@ -96,7 +97,7 @@ class Archive:
         return _objects(Run, self._blobs("runs", _OF_THREAD, thread_id))
 
     def steps(self, run_id: str | None = None, *, thread_id: str | None = None) -> Iterator[RunStep]:
-        """Yield the steps: of a run in the server's order, or all of them as they came.
+        """Yield the steps: of a run, or of a thread run by run, in the server's order, or all of them as they came.
 
         Args:
             run_id: The run. None: the steps of all runs.
@@ -115,7 +116,10 @@ class Archive:
         return _objects(Thread, self.raw("threads"))
 
     def raw(self, table: Table, *, thread_id: str | None = None) -> Iterator[bytes]:
-        """Yield the JSON of every item of a table exactly as sent, of a thread in the server's order or of all."""
+        """Yield the JSON of every item of a table exactly as sent: of all, or of a thread in the server's order.
+
+        Steps come run by run.
+        """
         _check_table(table)
         if table == "threads":
             wanted = (json for record, json in self._threads() if thread_id in (None, record.id))
@@ -131,17 +135,23 @@ class Archive:
     def named(self, table: Kind, ids: Sequence[str]) -> Iterator[bytes]:
         """Yield the JSON of the items with these ids, as far as they are there."""
         check_several("ids", ids)
+        _check_kind(table)
         return (blob for id in ids for blob in self._checked(table, "WHERE id = ?", (id,)))
 
     def last(self, table: Kind, count: int) -> Iterator[bytes]:
         """Yield the JSON of the items that came last, the very last first, at most *count* of them."""
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"count must be a whole number from 0 on, not {count!r}.")
+        _check_kind(table)
         return self._checked(table, "ORDER BY rowid DESC LIMIT ?", (count,))
 
     def columns(self, table: Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the named columns of every row, texts as bytes, after holding the row against its checksum."""
         _check_table(table)
+        check_several("names", names)
+        known = column_names(table)
+        if wrong := [name for name in names if name not in known]:
+            raise ValueError(f"{table} has the columns {', '.join(known)}, and no {wrong[0]!r}.")
         if table == "threads":
             return self._thread_columns(names)
         return self._item_columns(table, names)
@@ -172,7 +182,8 @@ class Archive:
             yield from self._checked(table, "ORDER BY rowid", ())
             return
         # Sorted by number alone: with its JSON, what a long thread holds would go through a file.
-        query = f"SELECT rowid FROM {table} WHERE {which} ORDER BY position"  # noqa: S608  # words of our own
+        order = f"{_PLACE_OF_RUN}, position" if table == "steps" else "position"
+        query = f"SELECT rowid FROM {table} WHERE {which} ORDER BY {order}"  # noqa: S608  # words of our own
         for rowid in list(self._rows(query, owners)):
             yield from self._checked(table, "WHERE rowid = ?", rowid)
 
@@ -226,3 +237,8 @@ def _objects(model: type[T], blobs: Iterator[bytes]) -> Iterator[T]:
 def _check_table(table: Table) -> None:
     if table not in _MODELS:
         raise ValueError(f"table must be one of {', '.join(_MODELS)}, not {table!r}.")
+
+
+def _check_kind(table: Kind) -> None:
+    if table not in OWNERS:
+        raise ValueError(f"table must be one of {', '.join(OWNERS)}, not {table!r}.")

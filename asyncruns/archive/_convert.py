@@ -11,7 +11,7 @@ from asyncruns import ArchiveLocked, ConfigurationError
 from asyncruns.archive import _file, _moments
 from asyncruns.archive._archive import Archive, check_archive
 from asyncruns.archive._lock import is_still_there, lock_file
-from asyncruns.archive._schema import FIELDS, TABLES, Table
+from asyncruns.archive._schema import TABLES, Table, column_names
 
 _ROWS_PER_GROUP, _BYTES_PER_GROUP = 10_000, 32 * 2**20
 _NUMBERS = frozenset({"created_at", "prompt_tokens", "completion_tokens", "total_tokens"})
@@ -171,7 +171,7 @@ def _writer_of_parquet() -> Callable[[Archive, Table, BinaryIO], int]:
         raise ConfigurationError("Writing Parquet needs one more package: pip install 'asyncruns[parquet]'") from None
 
     def write(archive: Archive, table: Table, file: BinaryIO) -> int:
-        names = _columns(table)
+        names = column_names(table)
         kinds = [(name, pa.int64() if name in _NUMBERS else pa.string()) for name in names]
         schema, count = pa.schema(kinds), 0
         rows = archive.columns(table, names)
@@ -201,11 +201,6 @@ def _groups(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
             group, size = [], 0
     if group:
         yield group
-
-
-def _columns(table: Table) -> list[str]:
-    owners = {"runs": ["thread_id"], "steps": ["thread_id", "run_id"], "messages": ["thread_id"], "threads": []}
-    return ["id", *owners[table], *FIELDS[table], "json"]
 
 
 def _typed(name: str, value: object) -> object:

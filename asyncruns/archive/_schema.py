@@ -50,6 +50,12 @@ FIELDS: dict[Table, dict[str, str]] = {
 }
 
 
+def column_names(table: Table) -> list[str]:
+    """Return the names of a table's columns for readers."""
+    owners = () if table == "threads" else OWNERS[table]
+    return ["id", *owners, *FIELDS[table], "json"]
+
+
 def column(table: Table, name: str) -> str:
     """Return the expression for a column of a table; a generated one may not be there yet.
 

@@ -82,6 +82,38 @@ def test_one_string_is_not_several(path: Path, tmp_path: Path) -> None:
         assert list(archive.last("runs", 0)) == list(archive.named("runs", ["run_1"])) == []
 
 
+def test_names_that_are_none(path: Path) -> None:
+    """A table or a column that there is not is refused, also one that SQLite would take for an expression."""
+    Store(path).close()
+    threads: Any = "threads"
+    with Archive.open(path) as archive:
+        for read in (lambda: archive.named(threads, ["thread_1"]), lambda: archive.last(threads, 1)):
+            with pytest.raises(ValueError, match="table must be one of runs, steps, messages, not 'threads'"):
+                read()
+        with pytest.raises(TypeError, match="names must be several strings"):
+            archive.columns("runs", "id")
+        for name in ("run_id", "(SELECT count(*) FROM threads)"):
+            with pytest.raises(ValueError, match="runs has the columns id, thread_id, status, "):
+                archive.columns("runs", ["id", name])
+        assert list(archive.columns("steps", ["id", "run_id", "json"])) == []
+
+
+def test_steps_of_a_thread_come_run_by_run(path: Path) -> None:
+    """In the server's order of both, in whichever order they were brought."""
+    runs = [(f"run_{number}", b"{}") for number in (2, 1)]
+    with Store(path) as store:
+        store.apply([PageWrite(walk=Walk(thread_id="t", kind="runs", position=2), items=raw_items(runs))])
+        for place in (1, 2):
+            for run_id in ("run_1", "run_2"):
+                walk = Walk(thread_id="t", kind="steps", run_id=run_id, position=place)
+                blob = b'"%s step %d"' % (run_id.encode(), place)
+                store.apply([PageWrite(walk=walk, items=raw_items([(f"step_{run_id}_{place}", blob)]))])
+    with Archive.open(path) as archive:
+        steps = [f'"{run_id} step {place}"'.encode() for run_id in ("run_2", "run_1") for place in (1, 2)]
+        assert list(archive.raw("steps", thread_id="t")) == steps
+        assert list(archive.raw("steps")) != steps
+
+
 @pytest.mark.parametrize("name", [b"a?b#c%41.db", b"\xff.db", b"\xe4\xb8\x80 \xc3\xa9.db"])
 async def test_any_name_is_one(small: Filled, tmp_path: Path, name: bytes) -> None:
     """A file may be called as the system lets it be, and be reached over two slashes."""
