@@ -300,10 +300,10 @@ def schema_error(error: msgspec.ValidationError, plain: Any) -> ProtocolError:
     if isinstance(plain, dict) and (plain.get("error") is not None or ("data" not in plain and "error" in plain)):
         return _error_object(plain)
     reason, _, path = str(error).partition(" - at `")
-    return _named(reason, path.rstrip("`") or "$", plain)
+    return _named(reason, path.rstrip("`") or "$")
 
 
-def _named(reason: str, path: str, plain: Any) -> SchemaError:
+def _named(reason: str, path: str) -> SchemaError:
     missing = re.search(r"missing required field `(\w+)`", reason)
     return SchemaError(f"The answer has another shape: {reason}", path=f"{path}.{missing[1]}" if missing else path)
 

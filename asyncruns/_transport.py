@@ -73,11 +73,11 @@ class Settings:
     retry: RetryPolicy
     max_connections: int
     max_response_bytes: int
-    ssl_context: ssl.SSLContext | None = None
-    proxy: str | None = attrs.field(default=None, repr=False)
-    trace_configs: Sequence[aiohttp.TraceConfig] = ()
-    http: aiohttp.ClientSession | None = None
-    rate_limit: RateLimit | None = None
+    ssl_context: ssl.SSLContext | None
+    proxy: str | None = attrs.field(repr=False)
+    trace_configs: Sequence[aiohttp.TraceConfig]
+    http: aiohttp.ClientSession | None
+    rate_limit: RateLimit | None
 
 
 class Transport:

@@ -77,8 +77,6 @@ class RunRow(msgspec.Struct, gc=False):
 
 
 class _StepRow(msgspec.Struct, gc=False):
-    type: Any = None
-    status: Any = None
     step_details: Any = None
 
 

@@ -58,9 +58,9 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.1f}{GAP}%" if 0 < percent < 10 else f"{percent:.0f}{GAP}%"
 
 
-def section(id: str, title: str, *parts: str) -> str:
+def section(id: str, title: str, body: str) -> str:
     """Return a section of the page."""
-    return f'<section id="{id}"><h2>{text(title)}</h2>{"".join(parts)}</section>'
+    return f'<section id="{id}"><h2>{text(title)}</h2>{body}</section>'
 
 
 def note(words: str) -> str:
@@ -73,7 +73,7 @@ def tiles(facts: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="tiles">{"".join(f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in facts)}</dl>'
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str) -> str:
     """Return a table.
 
     Args:
@@ -96,19 +96,15 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *
     )
 
 
-def bars(caption: str, parts: Sequence[tuple[str, float, str]], whole: float | None = None) -> str:
-    """Return a list of bars of what, how much, and the class of its colour.
-
-    They are shares of the *whole*; without one, the longest is as long as there is room.
-    """
-    most = whole or max((value for _, value, _ in parts), default=0) or 1
+def bars(caption: str, parts: Sequence[tuple[str, float, str]], whole: float) -> str:
+    """Return a list of bars of what, how much, and the class of its colour; they are shares of the *whole*."""
     rows = []
     for name, value, kind in parts:
-        told = number(value) + (f" · {escape(share(value, whole))}" if whole else "")
+        told = f"{number(value)} · {escape(share(value, whole))}"
         rows.append(
             f'<li><span class="name">{text(name, 80)}</span><span class="told">{told}</span>'
             f'<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">'
-            f'<rect class="{kind}" width="{max(0.4, 100 * value / most) if value else 0:.2f}" height="1"/></svg></li>'
+            f'<rect class="{kind}" width="{max(0.4, 100 * value / whole) if value else 0:.2f}" height="1"/></svg></li>'
         )
     return f'<p class="caption">{text(caption)}</p><ul class="bars" aria-label="{text(caption)}">{"".join(rows)}</ul>'
 

@@ -46,9 +46,9 @@ class Walker:
     calm: Callable[[], Awaitable[None]]
     counted: Callable[[int], None]
     arrived: Callable[[Sequence[RawItem]], Awaitable[None]]
-    beside: Callable[[], Sequence[Write]] = tuple
-    probe: bool = False
-    settles: bool = True
+    beside: Callable[[], Sequence[Write]]
+    probe: bool
+    settles: bool
     meeting: Meeting | None = None
     is_long: Callable[[], Awaitable[None]] | None = None
     # When the item before the next one came into being, where that is known.

@@ -14,7 +14,6 @@ class StepSpan(msgspec.Struct, gc=False):
 
     id: str
     type: object = None
-    status: object = None
     created_at: object = None
     completed_at: object = None
     failed_at: object = None

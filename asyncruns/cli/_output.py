@@ -70,20 +70,19 @@ def status_cell(status: str) -> Text:
     return cell(status, style=_STYLES.get(status, ""))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, whole: int = 1) -> Table:
-    """Make a table without frames.
+def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
+    """Make a table without frames, whose first column is never cut, however narrow the terminal is.
 
     Args:
         columns: The headings; one that ends in `>` stands over right-aligned figures.
         rows: The cells of each row.
-        whole: How many columns from the left are never cut, however narrow the terminal is.
     """
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, heading in enumerate(columns):
         made.add_column(
             Text(heading.rstrip(">"), no_wrap=True),
             justify="right" if heading.endswith(">") else "left",
-            no_wrap=index < whole,
+            no_wrap=index == 0,
         )
     for row in rows:
         made.add_row(*row)
