@@ -4,7 +4,9 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
 
 from asyncruns import models as m
 from asyncruns._codec import decode, decode_plain, structure_plain
@@ -12,35 +14,41 @@ from asyncruns._sse import ServerSentEvent
 from asyncruns.errors import DecodeError, SchemaError
 
 T = TypeVar("T")
+EventT = TypeVar("EventT")
 
 _DONE = b"[DONE]"
 
-_RUN_EVENTS: Mapping[str, Callable[..., m.RunEvent]] = {
-    "thread.run.created": m.RunCreatedEvent,
-    "thread.run.queued": m.RunQueuedEvent,
-    "thread.run.in_progress": m.RunInProgressEvent,
-    "thread.run.requires_action": m.RunRequiresActionEvent,
-    "thread.run.completed": m.RunCompletedEvent,
-    "thread.run.incomplete": m.RunIncompleteEvent,
-    "thread.run.failed": m.RunFailedEvent,
-    "thread.run.cancelling": m.RunCancellingEvent,
-    "thread.run.cancelled": m.RunCancelledEvent,
-    "thread.run.expired": m.RunExpiredEvent,
-}
-_STEP_EVENTS: Mapping[str, Callable[..., m.RunStepEvent]] = {
-    "thread.run.step.created": m.RunStepCreatedEvent,
-    "thread.run.step.in_progress": m.RunStepInProgressEvent,
-    "thread.run.step.completed": m.RunStepCompletedEvent,
-    "thread.run.step.failed": m.RunStepFailedEvent,
-    "thread.run.step.cancelled": m.RunStepCancelledEvent,
-    "thread.run.step.expired": m.RunStepExpiredEvent,
-}
-_MESSAGE_EVENTS: Mapping[str, Callable[..., m.MessageEvent]] = {
-    "thread.message.created": m.MessageCreatedEvent,
-    "thread.message.in_progress": m.MessageInProgressEvent,
-    "thread.message.completed": m.MessageCompletedEvent,
-    "thread.message.incomplete": m.MessageIncompleteEvent,
-}
+
+def _by_name(*kinds: type[EventT]) -> Mapping[str, Callable[..., EventT]]:
+    return {attrs.fields(cast("Any", kind)).name.default: kind for kind in kinds}
+
+
+_RUN_EVENTS = _by_name(
+    m.RunCreatedEvent,
+    m.RunQueuedEvent,
+    m.RunInProgressEvent,
+    m.RunRequiresActionEvent,
+    m.RunCompletedEvent,
+    m.RunIncompleteEvent,
+    m.RunFailedEvent,
+    m.RunCancellingEvent,
+    m.RunCancelledEvent,
+    m.RunExpiredEvent,
+)
+_STEP_EVENTS = _by_name(
+    m.RunStepCreatedEvent,
+    m.RunStepInProgressEvent,
+    m.RunStepCompletedEvent,
+    m.RunStepFailedEvent,
+    m.RunStepCancelledEvent,
+    m.RunStepExpiredEvent,
+)
+_MESSAGE_EVENTS = _by_name(
+    m.MessageCreatedEvent,
+    m.MessageInProgressEvent,
+    m.MessageCompletedEvent,
+    m.MessageIncompleteEvent,
+)
 
 _BLANK: Mapping[str, Mapping[str, Any]] = {
     "text": {"text": {"value": ""}},
