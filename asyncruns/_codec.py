@@ -213,7 +213,7 @@ _TAIL_ID = {name: re.compile(rb'"%b"\s*:\s*"([A-Za-z0-9._~-]+)"' % name.encode()
 
 
 def without_bom(data: bytes) -> bytes:
-    return data[3:] if data.startswith(_BOM) else data
+    return data.removeprefix(_BOM)
 
 
 def _plain(data: bytes) -> Any:

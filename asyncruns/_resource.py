@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from asyncruns._arguments import check_count, check_limit, check_order
-from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor
+from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, without_bom
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import (
@@ -57,7 +57,7 @@ class Resource:
     async def _get_raw(self, target: str, model: type[T], timeout: float | None, **expected: str | None) -> bytes:
         answer = await self._transport.send(get_request(target), timeout=timeout)
         self._read(answer, model, **expected)
-        return answer.body.removeprefix(b"\xef\xbb\xbf")
+        return without_bom(answer.body)
 
     async def _post(
         self,

@@ -24,6 +24,7 @@ from asyncruns import (
     ToolCallsStepDetails,
     UnknownEvent,
 )
+from asyncruns._codec import without_bom
 from asyncruns.cli import _output
 from asyncruns.cli._output import cell, count, span, status_cell
 
@@ -127,7 +128,7 @@ def _sum(run: Run) -> list[Text]:
 
 def _write_event(event: StreamEvent, data: bytes) -> None:
     """Print an event as one line of JSON: its name, and its data as sent."""
-    sent: object = msgspec.Raw(data.removeprefix(b"\xef\xbb\xbf"))
+    sent: object = msgspec.Raw(without_bom(data))
     match event:
         case DoneEvent():
             sent = None
