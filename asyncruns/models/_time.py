@@ -29,8 +29,8 @@ def timestamp(value: float | None) -> datetime | None:
     """
     if value is None:
         return None
-    unit = timedelta(milliseconds=1) if abs(value) >= _FIRST_MILLISECONDS else timedelta(seconds=1)
     try:
+        unit = timedelta(milliseconds=1) if abs(value) >= _FIRST_MILLISECONDS else timedelta(seconds=1)
         return _EPOCH + value * unit
-    except OverflowError as error:
+    except (OverflowError, TypeError) as error:
         raise ValueError(f"not a moment a datetime can hold: {value!r}") from error

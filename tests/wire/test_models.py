@@ -183,9 +183,9 @@ def test_timestamp_of_nothing_is_nothing():
     assert timestamp(None) is None
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30, 10**400, -(10**18)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30, 10**400, -(10**18), "x", "1711448377", [], {}])
 def test_timestamp_refuses_what_is_no_date(value):
-    """Numbers outside the calendar are a ValueError and nothing else."""
+    """Numbers outside the calendar, and what is no number, are a ValueError and nothing else."""
     with pytest.raises(ValueError, match=r"convert|hold"):
         timestamp(value)
 
