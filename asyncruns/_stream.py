@@ -55,7 +55,8 @@ class RunStream:
     run itself goes on.
 
     The events are given once: a second `async for` goes on where the first was left, also where it was cancelled. A
-    stream that failed raises the same error again.
+    stream that failed raises the same error again; where it was the reading of the run that failed, with `WaitTimeout`,
+    `StatusError` or `TransportError`, the run is read again instead.
     """
 
     def __init__(
@@ -132,6 +133,9 @@ class RunStream:
             SchemaError: It is JSON of another shape.
             IdentityMismatchError: An event is about another run or thread.
             ResponseTooLargeError: A line or an event's data exceeds 8 MiB.
+            WaitTimeout: With `on_interrupt="poll"`: the run did not come to rest in eleven minutes.
+            StatusError, TransportError, ProtocolError: With `on_interrupt="poll"`: the run could not be read.
+            ConfigurationError: The stream is not open.
         """
         if self._failure is not None:
             raise self._failure.with_traceback(None)
@@ -162,9 +166,15 @@ class RunStream:
                 yield event.delta.text
 
     async def final_run(self) -> m.Run:
-        """Take what events are left, and return the run at its rest. Raises as `__anext__`.
+        """Take what events are left, and return the run at its rest.
 
-        If the server said `done` before it told how the run ended, the run is read until it rests.
+        If the server said `done` before it told how the run ended, the run is read until it rests, whatever
+        `on_interrupt` says.
+
+        Raises:
+            WaitTimeout: The run was read and did not come to rest in eleven minutes; it carries the run as last seen.
+            StatusError, TransportError, ProtocolError: The run could not be read.
+            AsyncRunsError: What `__anext__` raises.
         """
         async for _ in self:
             pass

@@ -200,7 +200,7 @@ class Lookups:
         return found
 
     def digests(self, kind: Kind, thread_id: str, run_id: str = "") -> dict[str, int]:
-        """Return the digest of each run of a thread, or of each step of a run, by id.
+        """Return the digest of each run or message of a thread, or of each step of a run, by id.
 
         Raises:
             ArchiveCorrupt: A row does not match its checksum.

@@ -7,7 +7,9 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run one command and return its exit code.
+
+    0 done, 1 failed, 2 wrong usage or settings, 130 interrupted, 143 terminated.
 
     Args:
         argv: The words after the program's name. None: those of this process.
