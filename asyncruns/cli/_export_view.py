@@ -32,6 +32,8 @@ T = TypeVar("T")
 _EVERY = 0.1
 _JSON_EVERY = 1.0
 _RATE_OVER = 10.0
+_RETRY = "attempt %d failed, next in"
+"""Stands in what the library logs of an attempt that is made again, and in nothing else."""
 
 
 class ExportView:
@@ -149,26 +151,31 @@ class ExportView:
         sys.stdout.flush()
 
 
-class _Retries(logging.Handler):
-    """Counts what the library logs at level INFO: that an attempt failed and is made again."""
+class _Retries(logging.Filter):
+    """Counts what the library logs of attempts that are made again.
+
+    It is a filter and no handler, and lets pass what would have been logged without it: warnings are told as ever.
+    """
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self.count = 0
+        self._level = logging.WARNING
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.count += record.levelno == logging.INFO
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.count += _RETRY in str(record.msg)
+        return record.levelno >= self._level
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         logger = logging.getLogger("asyncruns")
-        level = logger.level
-        logger.addHandler(self)
-        logger.setLevel(logging.INFO)
+        level, self._level = logger.level, logger.getEffectiveLevel()
+        logger.addFilter(self)
+        logger.setLevel(min(self._level, logging.INFO))
         try:
             yield
         finally:
-            logger.removeHandler(self)
+            logger.removeFilter(self)
             logger.setLevel(level)
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.spinner import Spinner
 
-from asyncruns import RateLimit
+from asyncruns import RateLimit, Session
 from asyncruns.archive import Progress
 from asyncruns.cli._export_view import ExportView, plain
 
@@ -87,6 +88,35 @@ async def test_retries_are_counted() -> None:
     assert await view.while_running(work()) == "done"
     assert shown(view)[1].endswith("1 retried")
     assert (logger.level, list(logger.handlers)) == before
+
+
+async def test_only_retries_are_counted(
+    server: Any, scripted_session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What counts is an attempt that the library really makes again, and neither that nor other words are logged."""
+    view = ExportView(Progress(threads=1), RateLimit(), as_json=False)
+
+    async def work() -> None:
+        logging.getLogger("asyncruns").info("A word that is none of a retry.")
+        server.reply({}, 500, times=2)
+        server.reply({"id": "thread_1", "object": "thread"})
+        await scripted_session.threads.retrieve("thread_1")
+
+    await view.while_running(work())
+    assert shown(view)[1].endswith("2 retried")
+    assert not caplog.records
+
+
+async def test_warnings_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning of the library comes to stderr while the export runs, as it does at any other time."""
+    logger = logging.getLogger("asyncruns")
+    monkeypatch.setattr(logger, "propagate", False)  # The tests' own handlers are of no use to people.
+
+    async def work() -> None:
+        logger.warning("It is odd.")
+
+    await ExportView(Progress(threads=1), RateLimit(), as_json=False).while_running(work())
+    assert capsys.readouterr().err == "It is odd.\n"
 
 
 @pytest.mark.parametrize(
