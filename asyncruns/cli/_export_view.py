@@ -192,9 +192,13 @@ def _line(*parts: RenderableType) -> Table:
 
 async def _with_ticks(work: Coroutine[object, object, T], every: float, tick: Callable[[], None]) -> T:
     async def go_on() -> None:
-        while True:
-            await asyncio.sleep(every)
-            tick()
+        try:
+            while True:
+                await asyncio.sleep(every)
+                tick()
+        except Exception as error:  # Told, and no reason to end the work.
+            told = asyncruns.escape_server_text(f"{type(error).__name__}: {error}")
+            print(f"asyncruns: how far it is can be shown no longer: {told}", file=sys.stderr)
 
     ticking = asyncio.create_task(go_on())
     try:

@@ -119,6 +119,26 @@ async def test_warnings_are_told(capsys: pytest.CaptureFixture[str], monkeypatch
     assert capsys.readouterr().err == "It is odd.\n"
 
 
+async def test_failing_display_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong with the display is told once, at once, and the work goes on."""
+    failed = asyncio.Event()
+
+    def fail(_: ExportView) -> None:
+        failed.set()
+        raise ZeroDivisionError("no \x1b time")
+
+    monkeypatch.setattr("asyncruns.cli._export_view._JSON_EVERY", 0.001)
+    monkeypatch.setattr(ExportView, "_write_line", fail)
+
+    async def work() -> str:
+        await failed.wait()
+        return capsys.readouterr().err
+
+    told = await ExportView(Progress(threads=1), RateLimit(), as_json=True).while_running(work())
+    assert told == "asyncruns: how far it is can be shown no longer: ZeroDivisionError: no \\x1b time\n"
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("figures", "share"),
     [
