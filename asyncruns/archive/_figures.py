@@ -12,22 +12,15 @@ from typing import Any
 import attrs
 import msgspec
 
-from asyncruns import TERMINAL_STATUSES
 from asyncruns.archive._archive import Archive, ThreadRecord
 from asyncruns.archive._facts import reader_of
+from asyncruns.models._time import FIRST_MILLISECONDS
+from asyncruns.models.runs import ENDED_AT
 
 MOST_SHOWN = 10
 """Runs in the lists of the slowest and the costliest."""
 
 _EARLIEST, _LATEST = 1_262_304_000, 4_102_444_800  # 2010 to 2100, in Unix seconds
-_MILLISECONDS_FROM = 100_000_000_000
-_ENDS = {
-    "completed": "completed_at",
-    "incomplete": "completed_at",
-    "failed": "failed_at",
-    "cancelled": "cancelled_at",
-    "expired": "expires_at",
-}
 
 
 class RunRow(msgspec.Struct, gc=False):
@@ -56,10 +49,9 @@ class RunRow(msgspec.Struct, gc=False):
     def seconds(self) -> float | None:
         """How long it ran; None when that is not known."""
         start = moment(self.started_at) or moment(self.created_at)
-        end = moment(getattr(self, _ENDS.get(word(self.status), "created_at")))
-        if start is None or end is None or word(self.status) not in TERMINAL_STATUSES:
-            return None
-        return max(0.0, end - start)
+        status = word(self.status)
+        end = moment(getattr(self, ENDED_AT[status])) if status in ENDED_AT else None
+        return None if start is None or end is None else max(0.0, end - start)
 
     @property
     def tokens(self) -> int:
@@ -163,7 +155,7 @@ def moment(value: object) -> float | None:
     """Return Unix seconds from what servers send as a time, which may be milliseconds; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LATEST * 1000:
         return None  # Out of bounds first: an integer may be too long to be divided.
-    seconds = value / 1000 if value >= _MILLISECONDS_FROM else float(value)
+    seconds = value / 1000 if value >= FIRST_MILLISECONDS else float(value)
     return seconds if _EARLIEST <= seconds < _LATEST else None
 
 

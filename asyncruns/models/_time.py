@@ -6,7 +6,7 @@ from typing import overload
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # 1e11 seconds lie in the year 5138 and 1e11 milliseconds in 1973, before any server of this protocol.
-_FIRST_MILLISECONDS = 1e11
+FIRST_MILLISECONDS = 1e11
 
 
 @overload
@@ -30,7 +30,7 @@ def timestamp(value: float | None) -> datetime | None:
     if value is None:
         return None
     try:
-        unit = timedelta(milliseconds=1) if abs(value) >= _FIRST_MILLISECONDS else timedelta(seconds=1)
+        unit = timedelta(milliseconds=1) if abs(value) >= FIRST_MILLISECONDS else timedelta(seconds=1)
         return _EPOCH + value * unit
     except (OverflowError, TypeError) as error:
         raise ValueError(f"not a moment a datetime can hold: {value!r}") from error

@@ -28,15 +28,16 @@ class RunStatus(StrEnum):
     EXPIRED = "expired"
 
 
-TERMINAL_STATUSES: frozenset[str] = frozenset(
-    {
-        RunStatus.CANCELLED,
-        RunStatus.FAILED,
-        RunStatus.COMPLETED,
-        RunStatus.INCOMPLETE,
-        RunStatus.EXPIRED,
-    }
-)
+ENDED_AT: Mapping[str, str] = {
+    RunStatus.CANCELLED: "cancelled_at",
+    RunStatus.FAILED: "failed_at",
+    RunStatus.COMPLETED: "completed_at",
+    RunStatus.INCOMPLETE: "completed_at",
+    RunStatus.EXPIRED: "expires_at",
+}
+"""Terminal status -> the field that says when the run came to it, as far as there is one; see `Run.duration`."""
+
+TERMINAL_STATUSES: frozenset[str] = frozenset(ENDED_AT)
 """The statuses after which a run never changes again; `requires_action` is not one."""
 
 
@@ -247,24 +248,11 @@ class Run:
         None when the run is not terminal, or when one of the two moments is missing or not a date.
         """
         try:
-            start, end = timestamp(self.started_at or self.created_at), timestamp(self._ended_at)
+            start = timestamp(self.started_at or self.created_at)
+            end = timestamp(getattr(self, ENDED_AT[self.status])) if self.is_terminal else None
         except ValueError:
             return None
         return max(end - start, timedelta(0)) if start and end else None
-
-    @property
-    def _ended_at(self) -> int | None:
-        match self.status:
-            case RunStatus.COMPLETED | RunStatus.INCOMPLETE:
-                return self.completed_at
-            case RunStatus.FAILED:
-                return self.failed_at
-            case RunStatus.CANCELLED:
-                return self.cancelled_at
-            case RunStatus.EXPIRED:
-                return self.expires_at
-            case _:
-                return None
 
     def raise_for_status(self) -> Self:
         """Return this run, unless it ended other than completed.
