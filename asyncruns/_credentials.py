@@ -35,6 +35,8 @@ class Credentials:
     """The key for each request: one that was given, or one from a provider, asked once for many callers."""
 
     def __init__(self, source: str | TokenProvider, *, header: str = "Authorization", prefix: str = "Bearer ") -> None:
+        if not isinstance(source, str) and not callable(source):
+            raise ConfigurationError("api_key must be a string or an async function that gives one.")
         self._provider = None if isinstance(source, str) else source
         self._secret = Secret(source) if isinstance(source, str) else None
         self._header, self._prefix = header, prefix

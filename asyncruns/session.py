@@ -173,7 +173,7 @@ class Session:
         if (api_key is None) == (token_provider is None):
             raise ConfigurationError("Session.azure_openai takes either api_key or token_provider.")
         key = token_provider if api_key is None else Credentials(api_key, header="api-key", prefix="")
-        return cls._azure(f"{endpoint.rstrip('/')}/openai", api_version, key, options)
+        return cls._azure(f"{_text('endpoint', endpoint).rstrip('/')}/openai", api_version, key, options)
 
     @classmethod
     def foundry(
@@ -195,11 +195,14 @@ class Session:
         Raises:
             ConfigurationError: As for `Session`.
         """
-        return cls._azure(endpoint, api_version, token_provider, options)
+        return cls._azure(_text("endpoint", endpoint), api_version, token_provider, options)
 
     @classmethod
     def _azure(cls, base_url: str, api_version: str, key: Any, options: SessionOptions) -> Self:
-        options["default_query"] = {"api-version": api_version, **(options.get("default_query") or {})}
+        if not isinstance(key, Credentials) and not callable(key):
+            raise ConfigurationError("token_provider must be an async function that gives a token.")
+        version = {"api-version": _text("api_version", api_version)}
+        options["default_query"] = {**version, **(options.get("default_query") or {})}
         return cls(key, base_url, organization="", project="", **options)
 
     async def __aenter__(self) -> Self:
@@ -220,11 +223,13 @@ class Session:
 
 
 def _credentials(source: Any) -> Credentials:
-    if isinstance(source, Credentials):
-        return source
-    if isinstance(source, str) or callable(source):
-        return Credentials(source)
-    raise ConfigurationError("api_key must be a string or an async function that gives one.")
+    return source if isinstance(source, Credentials) else Credentials(source)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{name} must be a string that is not empty.")
+    return value
 
 
 def _headers(organization: str | None, project: str | None, default: Mapping[str, str] | None) -> dict[str, str]:

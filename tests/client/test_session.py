@@ -553,6 +553,33 @@ class TestAzure:
         with pytest.raises(ConfigurationError, match="either api_key or token_provider"):
             Session.azure_openai("https://x.openai.azure.com", api_version="v", **keys)
 
+    @pytest.mark.parametrize("value", [None, "", 5])
+    def test_an_endpoint_or_version_that_is_none(self, value, monkeypatch):
+        """No other server takes the endpoint's place and is shown the token, neither OpenAI's nor the environment's."""
+        monkeypatch.setenv("OPENAI_BASE_URL", BASE)
+        provider = Provider("x")
+        with pytest.raises(ConfigurationError, match="endpoint must be a string that is not empty"):
+            Session.foundry(value, provider)
+        with pytest.raises(ConfigurationError, match="endpoint must be a string that is not empty"):
+            Session.azure_openai(value, api_version="v", token_provider=provider)
+        with pytest.raises(ConfigurationError, match="api_version must be a string that is not empty"):
+            Session.foundry(BASE, provider, api_version=value)
+        with pytest.raises(ConfigurationError, match="api_version must be a string that is not empty"):
+            Session.azure_openai(BASE, api_version=value, api_key=KEY)
+
+    @pytest.mark.parametrize("provider", [None, "", KEY, 5])
+    def test_a_token_provider_that_is_none(self, provider, monkeypatch):
+        """The environment's key, which is another server's, does not take its place."""
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-CANARY-of-another")
+        with pytest.raises(ConfigurationError, match="token_provider must be an async function") as caught:
+            Session.foundry(BASE, provider)
+        assert "CANARY" not in str(caught.value)
+
+    def test_azure_openai_with_a_key_that_is_none(self):
+        """A key of another type is told when the session is made."""
+        with pytest.raises(ConfigurationError, match="api_key must be a string"):
+            Session.azure_openai(BASE, api_version="v", api_key=5)
+
     async def test_foundry(self, open_session):
         """A bearer from the provider, the project's path, version v1, options as for any session."""
         async with Emulator(prefix="/api/projects/p") as emulator:
