@@ -35,11 +35,16 @@ def check_params(params: Mapping[str, Any], kind: Any) -> None:
 
 def with_request_key(metadata: Mapping[str, str] | None, request_key: str) -> dict[str, str]:
     """Return *metadata* with the request key in it. Raises `ValueError` where it does not fit."""
-    if not isinstance(request_key, str) or not request_key:
-        raise ValueError("request_key must be a string of 1 to 512 characters.")
-    keyed = {**(metadata or {}), REQUEST_KEY: request_key}
+    keyed = {**(metadata or {}), REQUEST_KEY: check_request_key(request_key)}
     _check_metadata(keyed)
     return keyed
+
+
+def check_request_key(value: object) -> str:
+    """Return *value* if it can be a request key, else raise `ValueError`."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_METADATA_VALUE:
+        raise ValueError(f"request_key must be a string of 1 to {_MAX_METADATA_VALUE} characters.")
+    return value
 
 
 def check_limit(value: object) -> int:

@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from math import inf
 from typing import Any, Literal, Unpack
 
-from asyncruns._arguments import REQUEST_KEY, check_params, with_request_key
+from asyncruns._arguments import REQUEST_KEY, check_params, check_request_key, with_request_key
 from asyncruns._driving import Driver, ToolCaller
 from asyncruns._once import Change, Creation
 from asyncruns._pager import AsyncCursorPager
@@ -92,7 +92,7 @@ class Runs(Resource):
 
     async def find(self, thread_id: str, *, request_key: str, timeout: float | None = None) -> Run | None:
         """Return the run that was created with *request_key*, or None; the thread's newest 100 runs are searched."""
-        return await self._found(thread_id, request_key, timeout)
+        return await self._found(thread_id, check_request_key(request_key), timeout)
 
     async def _found(self, thread_id: str, request_key: str, timeout: float | None, by: float = inf) -> Run | None:
         newest = self._list(_runs_path(thread_id), Run, {}, timeout, by, thread_id=thread_id)

@@ -372,6 +372,13 @@ class TestRequestKey:
         with pytest.raises(ValueError, match="cannot be told from others"):
             RunCreationUnknown("x", thread_id="thread_1").resolve(scripted_session)
 
+    @pytest.mark.parametrize("key", [None, "", 5, "k" * 513])
+    async def test_a_key_that_no_run_can_have_is_not_searched_for(self, session, emulator, key):
+        """Least of all None: the newest run without a key is not the one that was meant."""
+        with pytest.raises(ValueError, match="request_key must be a string of 1 to 512 characters"):
+            await session.runs.find("thread_1", request_key=key)
+        assert emulator.requests == []
+
     @pytest.mark.parametrize("key", ["", 5, "k" * 513])
     async def test_a_key_that_is_none(self, session, emulator, key):
         """1 to 512 characters, as metadata has it."""
