@@ -288,7 +288,8 @@ def _plain_hook(cls: type, converter: cattrs.Converter) -> Callable[[Any], dict[
 
     def hook(model: Any) -> dict[str, Any]:
         if (data := getattr(model, "data", None)) is not None and cls in UNIONS.values():
-            return dict(data)
+            named = {field.name: getattr(model, field.name) for field in fields if field.name != "data"}
+            return dict(data) | {name: value for name, value in named.items() if value and name not in data}
         out: dict[str, Any] = {"object": constant} if whole else {}
         inner: dict[str, Any] = {}
         for field in fields:

@@ -215,6 +215,19 @@ class TestUnstructure:
         data = {"type": "bing_grounding", "bing_grounding": {"connections": []}}
         assert unstructure(models.UnknownTool(type="bing_grounding", data=data)) == data
 
+    @pytest.mark.parametrize("data", [{}, {"id": None}, {"id": 5, "type": None}, {"q": "x", "type": ["a"]}])
+    def test_an_object_without_a_type_is_given_none(self, data):
+        """Nor an id; one of another kind stays as it was sent, and everything in its place."""
+        made = structure(data, models.ToolCall)
+        assert list(unstructure(made).items()) == list(data.items())
+
+    def test_an_unknown_object_of_the_callers_has_what_it_names(self):
+        """Its data need not say again what its fields say; where it does, that is what is sent."""
+        assert unstructure(models.UnknownTool(type="bing_grounding")) == {"type": "bing_grounding"}
+        call = models.UnknownToolCall(type="openapi", id="call_1", data={"q": "x"})
+        assert unstructure(call) == {"type": "openapi", "id": "call_1", "q": "x"}
+        assert unstructure(models.UnknownTool(type="a", data={"type": "b"})) == {"type": "b"}
+
     def test_reaches_into_lists_and_mappings(self):
         """Models may stand anywhere."""
         assert unstructure({"a": [models.CodeInterpreterTool()]}) == {"a": [{"type": "code_interpreter"}]}
