@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from inspect import isawaitable
+from typing import Any, Protocol, runtime_checkable
 
 from asyncruns._secret import Secret
 from asyncruns.errors import ConfigurationError
@@ -78,7 +79,14 @@ class Credentials:
 
     async def _ask(self) -> Secret:
         assert self._provider is not None  # noqa: S101  # a given key never ends and is never forgotten
-        given = [await self._provider()]
+        given: list[Any] = [self._provider()]
+        if not isawaitable(given[0]):
+            given.clear()  # It may be the token itself, which no frame of an error may hold.
+            raise ConfigurationError(
+                "The token provider must be a coroutine function, and what it gave cannot be awaited. "
+                "Of azure-identity's, take the one from azure.identity.aio."
+            )
+        given.append(await given.pop())
         try:
             secret, self._expires_on = _read(given.pop())
         except (TypeError, ValueError, OverflowError):

@@ -7,6 +7,7 @@ import platform
 import re
 import ssl
 from contextlib import asynccontextmanager
+from traceback import walk_tb
 
 import aiohttp
 import pytest
@@ -493,6 +494,17 @@ class TestTokenProviders:
         with pytest.raises(ConfigurationError, match="the token provider's token must be") as caught:
             await session.threads.create()
         assert "CANARY" not in str(caught.value)
+        assert emulator.request_count == 0
+
+    @pytest.mark.parametrize("token", ["tok-CANARY", Token("tok-CANARY", 1e12), None])
+    async def test_a_provider_that_is_no_coroutine_function(self, emulator, open_session, token):
+        """The error says where to find one, and neither it nor what hangs on it holds the token."""
+        session = await open_session(emulator, api_key=lambda: token)
+        with pytest.raises(ConfigurationError, match=r"must be a coroutine function.*azure\.identity\.aio") as caught:
+            await session.threads.create()
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        held = [frame.f_locals for frame, _ in walk_tb(caught.tb.tb_next)]
+        assert "CANARY" not in f"{caught.value} {held!r}"
         assert emulator.request_count == 0
 
     async def test_an_error_of_the_provider_reaches_the_caller(self, emulator, open_session):
