@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Self, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
@@ -112,6 +112,10 @@ class Session:
         check_identity: bool = True,
         http: aiohttp.ClientSession | None = None,
     ) -> None:
+        _check_kind("retry", retry, RetryPolicy)
+        _check_kind("rate_limit", rate_limit, RateLimit)
+        _check_kind("ssl_context", ssl_context, ssl.SSLContext)
+        _check_kind("http", http, aiohttp.ClientSession)
         if http is not None and trace_configs:
             raise ConfigurationError("trace_configs cannot be added to an http session of yours: give them to that.")
         environ = os.environ
@@ -139,7 +143,7 @@ class Session:
             max_response_bytes=_setting(_check_positive, "max_response_bytes", max_response_bytes),
             ssl_context=ssl_context,
             proxy=check_proxy(proxy),
-            trace_configs=tuple(trace_configs),
+            trace_configs=_traces(trace_configs),
             http=http,
         )
         self._transport = Transport(settings)
@@ -202,7 +206,7 @@ class Session:
         if not isinstance(key, Credentials) and not callable(key):
             raise ConfigurationError("token_provider must be an async function that gives a token.")
         version = {"api-version": _text("api_version", api_version)}
-        options["default_query"] = {**version, **(options.get("default_query") or {})}
+        options["default_query"] = {**version, **_mapping("default_query", options.get("default_query"))}
         return cls(key, base_url, organization="", project="", **options)
 
     async def __aenter__(self) -> Self:
@@ -244,7 +248,7 @@ def _headers(organization: str | None, project: str | None, default: Mapping[str
     if project:
         headers["OpenAI-Project"] = project
     ours = {name.lower(): name for name in headers}
-    for name, value in (default or {}).items():
+    for name, value in _mapping("default_headers", default).items():
         headers[ours.get(str(name).lower(), name)] = value
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name) or name.lower() in _RESERVED:
@@ -255,10 +259,29 @@ def _headers(organization: str | None, project: str | None, default: Mapping[str
 
 
 def _query(default: Mapping[str, str] | None) -> str:
+    query = _mapping("default_query", default)
     try:
-        return urlencode(dict(default or {}), quote_via=quote)
+        return urlencode({str.encode(name): str.encode(value) for name, value in query.items()}, quote_via=quote)
     except (TypeError, ValueError):
         raise ConfigurationError("default_query must be a mapping of strings to strings.") from None
+
+
+def _mapping(name: str, value: Mapping[str, str] | None) -> Mapping[str, str]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be a mapping of strings to strings.")
+    return value or {}
+
+
+def _traces(configs: object) -> tuple[aiohttp.TraceConfig, ...]:
+    given = tuple(configs) if isinstance(configs, Iterable) else (configs,)
+    if not all(isinstance(config, aiohttp.TraceConfig) for config in given):
+        raise ConfigurationError("trace_configs must be a list of aiohttp.TraceConfig.")
+    return given
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"{name} must be of type {kind.__name__}, or None, and not {type(value).__name__}.")
 
 
 def _check_positive(name: str, value: object) -> int:

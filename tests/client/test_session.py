@@ -211,11 +211,35 @@ class TestSettings:
             Session(KEY, BASE, proxy=proxy)
         assert "CANARY" not in str(caught.value)
 
-    @pytest.mark.parametrize("query", [5, "abc", ["a"], {"a": "\ud800"}])
+    @pytest.mark.parametrize(
+        "query", [5, "abc", ["a"], {"a": "\ud800"}, {"a": None}, {"a": ["b", "c"]}, {"a": 5}, {5: "a"}]
+    )
     def test_a_query_that_is_none(self, query):
-        """A mapping of strings."""
-        with pytest.raises(ConfigurationError, match="default_query"):
+        """A mapping of strings, whichever way the session is made; nothing is sent as Python shows it."""
+        with pytest.raises(ConfigurationError, match="default_query must be a mapping of strings to strings"):
             Session(KEY, BASE, default_query=query)
+        with pytest.raises(ConfigurationError, match="default_query must be a mapping of strings to strings"):
+            Session.foundry(BASE, Provider("x"), default_query=query)
+        with pytest.raises(ConfigurationError, match="default_query must be a mapping of strings to strings"):
+            Session.azure_openai(BASE, api_version="v", api_key=KEY, default_query=query)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "told"),
+        [
+            ("retry", 3, "of type RetryPolicy, or None, and not int"),
+            ("rate_limit", 60, "of type RateLimit, or None, and not int"),
+            ("ssl_context", "x", "of type SSLContext, or None, and not str"),
+            ("http", object(), "of type ClientSession, or None, and not object"),
+            ("default_headers", 5, "a mapping of strings to strings"),
+            ("default_headers", [("X-Team", "red")], "a mapping of strings to strings"),
+            ("trace_configs", None, r"a list of aiohttp\.TraceConfig"),
+            ("trace_configs", [5], r"a list of aiohttp\.TraceConfig"),
+        ],
+    )
+    def test_a_setting_of_another_kind(self, name, value, told):
+        """It is told here and not by the first call, which would not know what to say."""
+        with pytest.raises(ConfigurationError, match=f"{name} must be {told}"):
+            Session(KEY, BASE, **{name: value})
 
 
 class TestLife:
