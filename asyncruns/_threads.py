@@ -78,7 +78,7 @@ class Threads(Resource):
 
         Args:
             request_key: As for `runs.create`. None: both are created by one request.
-            timeout: Seconds for each of the requests.
+            timeout: Seconds for the whole call.
             **params: See `ThreadCreateAndRunParams`; `assistant_id` is required.
 
         Raises:
@@ -86,16 +86,16 @@ class Threads(Resource):
                 over it. The cause tells which.
         """
         check_params(params, ThreadCreateAndRunParams)
-        by = self._deadline(timeout).when
+        deadline = self._deadline(timeout)
         if request_key is not None:
             # What cannot be sent is refused now, and not when the thread exists.
             encode({**params, "metadata": with_request_key(params.get("metadata"), request_key)})
             thread, run = _parted(params)
             check_params(thread, ThreadCreateParams)
-            created = await self._sent(post_request("/threads", thread), Thread, timeout, by)
-            return await self._create_run(created.id, request_key=request_key, timeout=timeout, **run)
+            created = await self._sent(post_request("/threads", thread), Thread, timeout, deadline.when)
+            return await self._create_run(created.id, request_key=request_key, timeout=deadline.left(), **run)
         try:
-            return await self._sent(post_request("/threads/runs", params), Run, timeout, by)
+            return await self._sent(post_request("/threads/runs", params), Run, timeout, deadline.when)
         except AsyncRunsError as error:
             unknown = creation_unknown(error, None)
             if unknown is None:

@@ -30,7 +30,7 @@ from asyncruns.emulator import Emulator, Script
 
 from .bodies import THREAD, error, page, run
 from .conftest import Bench
-from .script_server import Action, Exchange, ScriptServer, answer, close, hang, reset
+from .script_server import Action, Exchange, ScriptServer, answer, close, dribble, hang, head, reset
 
 
 def methods(server: ScriptServer) -> str:
@@ -147,6 +147,18 @@ async def test_rows_06_to_09_create_and_run_with_a_key(bench: Bench, lose: Calla
     assert asked["metadata"] == {"request_key": "job-7"}
     assert "thread" not in asked
     assert "tool_resources" not in asked
+
+
+async def test_create_and_run_with_a_key_has_one_deadline(bench: Bench) -> None:
+    """What making the thread took is no more there for the run."""
+    loop = asyncio.get_running_loop()
+    made = json.dumps({"id": THREAD, "object": "thread", "created_at": 1}).encode()
+    async with bench.serve(dribble(head(content_length=len(made)) + made, 0.3, size=999), hang()) as (server, session):
+        started = loop.time()
+        create = session.threads.create_and_run(assistant_id="asst_1", request_key="job-7", timeout=0.4)
+        await bench.fails(DeadlineExceeded, create)
+        assert 0.4 <= loop.time() - started <= 0.5
+        assert methods(server) == "TL"
 
 
 async def test_create_and_run_with_a_key_and_no_thread(bench: Bench) -> None:
