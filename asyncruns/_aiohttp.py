@@ -119,14 +119,23 @@ class _LostError(aiohttp.ClientError):
     """A connection that ended under a request; unlike aiohttp's own, it is not sent again behind our back."""
 
 
+class _UnsentError(aiohttp.ClientError):
+    """A request that aiohttp could not send, because of an address or a header that it was given."""
+
+
 async def sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep a session of the caller's from repeating a GET by itself, so that attempts are counted in one place."""
+    """Keep a session of the caller's from repeating a GET by itself, so that attempts are counted in one place.
+
+    Nothing but aiohttp's own sending is under this, so that a `ValueError` here came before that began.
+    """
     try:
         return await handler(request)
     except _TLS_ERRORS + _CONNECT_ERRORS:
         raise
     except _LOST as error:
         raise _LostError(_name(error)) from None
+    except ValueError as error:
+        raise _UnsentError(_name(error)) from None
 
 
 def failure(error: Exception, request: Request) -> Failure:
@@ -145,7 +154,10 @@ def failure(error: Exception, request: Request) -> Failure:
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         broken: AsyncRunsError = ProtocolError(f"{where}: the answer is not valid HTTP ({_name(error)}).")
         return Failure(error=broken, began=True, transient=False)
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
+    if isinstance(error, _UnsentError):
+        unsent = ConnectError(f"{where}: nothing was sent: see your http session's headers and proxy ({error}).")
+        return Failure(error=unsent, began=False, transient=False)
+    if isinstance(error, ValueError):
         return Failure(error=ProtocolError(f"{where}: {_name(error)}."), began=False, transient=False)
     is_lost = isinstance(error, (_LostError, *_LOST))
     told = str(error) if isinstance(error, _LostError) else _name(error)

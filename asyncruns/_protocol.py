@@ -154,12 +154,13 @@ def check_proxy(value: object) -> str | None:
 
 
 def _address(value: object) -> URL | None:
-    """Return *value* as a URL, if it is one of http or https and names a host."""
+    """Return *value* as a URL, if it is one of http or https and names a host that can be looked up."""
     try:
-        url = URL(value) if isinstance(value, str) else None
+        url = URL(value) if isinstance(value, str) else URL()
+        (url.raw_host or "").encode("idna")  # Raises where a label is empty, or longer than 63 characters.
     except ValueError:
         return None
-    return url if url is not None and url.scheme in ("http", "https") and url.host else None
+    return url if url.scheme in ("http", "https") and url.host else None
 
 
 def _is_loopback(host: str) -> bool:

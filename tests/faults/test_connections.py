@@ -17,6 +17,7 @@ from asyncruns import (
     ConnectError,
     ConnectionLost,
     DeadlineExceeded,
+    ProtocolError,
     RateLimitError,
     RetryPolicy,
     RunCreationUnknown,
@@ -200,6 +201,44 @@ async def test_rows_22_and_29_in_a_session_of_the_callers_that_raises(bench: Ben
         assert (await session.runs.create(THREAD, assistant_id="asst_1")).id == RUN
         failed = await bench.fails(ConflictError, session.runs.create(THREAD, assistant_id="asst_1"))
         assert (failed.code, server.count) == ("conflict", 3)
+
+
+UNSENDABLE: list[dict[str, Any]] = [
+    {"headers": {"X-Team": "a\nb"}},
+    {"headers": {"Content-Length": "abc"}},
+    {"proxy": "http://my..proxy:3128"},
+    {"proxy": "abc"},
+]
+
+
+@pytest.mark.parametrize("options", UNSENDABLE)
+async def test_a_session_of_the_callers_that_cannot_send(bench: Bench, options: dict[str, Any]) -> None:
+    """What aiohttp cannot send leaves nothing open about a create, and is tried once."""
+    async with (
+        aiohttp.ClientSession(**options) as http,
+        ScriptServer(answer(run())) as server,
+        bench.session(server.url, http=http) as session,
+    ):
+        failed = await bench.fails(ConnectError, asked(session, "create"))
+        assert "nothing was sent" in str(failed)
+        assert (failed.attempts, server.count) == (1, 0)
+
+
+async def test_a_session_of_the_callers_that_fails_over_the_answer(bench: Bench) -> None:
+    """What the caller's own code raises after the request leaves open whether a run was created."""
+
+    async def strict(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        await handler(request)
+        raise ValueError("not as agreed")
+
+    async with (
+        aiohttp.ClientSession(middlewares=(strict,)) as http,
+        ScriptServer(answer(run())) as server,
+        bench.session(server.url, http=http) as session,
+    ):
+        failed = await bench.fails(RunCreationUnknown, asked(session, "create"))
+        assert isinstance(failed.__cause__, ProtocolError)
+        assert server.count == 1
 
 
 class Ledger:

@@ -174,6 +174,7 @@ class TestBaseUrl:
             ("http://127.8.9.1", "http://127.8.9.1"),
             ("http://localhost:1/v1", "http://localhost:1/v1"),
             ("http://[::1]:1/v1", "http://[::1]:1/v1"),
+            (f"https://my_host.{'a' * 63}.example.", f"https://my_host.{'a' * 63}.example."),
         ],
     )
     def test_takes(self, given, taken):
@@ -191,6 +192,9 @@ class TestBaseUrl:
             ("ftp://api.example/v1", "must be an address"),
             ("https://", "must be an address"),
             ("https://api.example:port/v1", "must be an address"),
+            ("https://my..host/v1", "must be an address"),
+            ("https://.host/v1", "must be an address"),
+            (f"https://{'a' * 64}.example/v1", "must be an address"),
             ("https://user@api.example/v1", "no user or password"),
             ("https://:CANARY@api.example/v1", "no user or password"),
             ("https://api.example/v1?api-version=v1", "no query or fragment"),
