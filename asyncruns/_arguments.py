@@ -1,6 +1,6 @@
 """What callers pass, held against the API's documented limits before anything is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Order = Literal["asc", "desc"]
@@ -45,6 +45,16 @@ def check_request_key(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_METADATA_VALUE:
         raise ValueError(f"request_key must be a string of 1 to {_MAX_METADATA_VALUE} characters.")
     return value
+
+
+def include_query(include: object) -> list[tuple[str, str]]:
+    """Return the query that asks for what *include* names; raise `TypeError` unless it is None or several strings."""
+    if include is None:
+        return []
+    names: list[Any] = list(include) if isinstance(include, Iterable) else [include]
+    if isinstance(include, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("include must be a list of strings: write include=[...].")
+    return [("include[]", name) for name in names]
 
 
 def check_limit(value: object) -> int:

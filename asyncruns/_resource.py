@@ -6,7 +6,7 @@ from math import inf
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from asyncruns._arguments import check_count, check_limit, check_order
+from asyncruns._arguments import check_count, check_limit, check_order, include_query
 from asyncruns._codec import check_told_once, decode, decode_page, encode, peek_cursor, without_bom
 from asyncruns._once import creation_unknown
 from asyncruns._pager import AsyncCursorPager
@@ -245,8 +245,6 @@ def _check_owners(items: Sequence[RawItem], expected: Mapping[str, str | None]) 
 
 
 def _query_pairs(name: str, value: Any) -> list[tuple[str, str]]:
-    if value is None:
-        return []
     if name == "include":
-        return [("include[]", str(item)) for item in value]
-    return [(name, str(value))]
+        return include_query(value)
+    return [] if value is None else [(name, str(value))]

@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from math import inf
 from typing import Any, Literal, Unpack
 
-from asyncruns._arguments import REQUEST_KEY, check_params, check_request_key, with_request_key
+from asyncruns._arguments import REQUEST_KEY, check_params, check_request_key, include_query, with_request_key
 from asyncruns._driving import Driver, ToolCaller
 from asyncruns._once import Change, Creation
 from asyncruns._pager import AsyncCursorPager
@@ -402,11 +402,10 @@ def _creation(thread_id: str, params: Mapping[str, Any], request_key: str | None
     """Return the target and the body that create a run."""
     check_params(params, RunCreateParams)
     body = dict(params)
-    include = body.pop("include", None) or ()
+    include = include_query(body.pop("include", None))
     if request_key is not None:
         body["metadata"] = with_request_key(body.get("metadata"), request_key)
-    target = with_query(_runs_path(thread_id), [("include[]", str(value)) for value in include])
-    return target, body
+    return with_query(_runs_path(thread_id), include), body
 
 
 def _has_key(run: Run, request_key: str) -> bool:

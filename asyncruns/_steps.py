@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-from asyncruns._arguments import check_params
+from asyncruns._arguments import check_params, include_query
 from asyncruns._pager import AsyncCursorPager
 from asyncruns._protocol import check_id, run_path, with_query
 from asyncruns._resource import Resource
@@ -35,7 +35,7 @@ class Steps(Resource):
         run_id: str,
         step_id: str,
         *,
-        include: Sequence[Include] = (),
+        include: Sequence[Include] | None = None,
         timeout: float | None = None,
     ) -> RunStep:
         """Return one step as it is now (API page: Retrieve run step).
@@ -44,9 +44,9 @@ class Steps(Resource):
             thread_id: The thread.
             run_id: The run.
             step_id: The step.
-            include: What to add to the answer: the text that file search found.
+            include: What to add to the answer: the text that file search found. None: nothing.
             timeout: Seconds for the whole call.
         """
         target = f"{run_path(thread_id, run_id)}/steps/{check_id('step_id', step_id)}"
-        target = with_query(target, [("include[]", value) for value in include])
+        target = with_query(target, include_query(include))
         return await self._get(target, RunStep, timeout, thread_id=thread_id, run_id=run_id, id=step_id)

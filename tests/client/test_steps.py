@@ -48,8 +48,22 @@ async def test_include(session, run, emulator):
     assert alone == listed
     encoded = "include%5B%5D=step_details.tool_calls%5B%2A%5D.file_search.results%5B%2A%5D.content"
     assert (await session.steps.list(run.thread_id, run.id, order="asc", include=None)).data[0] == plain
+    assert await session.steps.retrieve(run.thread_id, run.id, plain.id, include=None) == plain
     assert [target.partition("?")[2] for _, target in emulator.requests[:3]] == [
         "limit=100&order=asc",
         f"limit=100&order=asc&{encoded}",
         encoded,
     ]
+
+
+@pytest.mark.parametrize("include", [CONTENT, b"x", [1], [None], 5])
+async def test_include_that_is_no_list_of_strings(session, run, emulator, include):
+    """One string is not sent letter by letter; nothing is sent."""
+    emulator.requests.clear()
+    with pytest.raises(TypeError, match="include must be a list of strings"):
+        session.steps.list(run.thread_id, run.id, include=include)
+    with pytest.raises(TypeError, match="include must be a list of strings"):
+        await session.steps.retrieve(run.thread_id, run.id, "step_1", include=include)
+    with pytest.raises(TypeError, match="include must be a list of strings"):
+        await session.runs.create(run.thread_id, assistant_id="a", include=include)
+    assert emulator.requests == []
