@@ -428,6 +428,8 @@ def _ids(run: object) -> tuple[str, str]:
 def _outputs(thread_id: str, run_id: str, tool_outputs: Sequence[ToolOutput]) -> tuple[str, dict[str, Any]]:
     """Return the target and the body that submit *tool_outputs*."""
     for output in tool_outputs:
+        if not isinstance(output, Mapping):
+            raise TypeError("tool_outputs must be a list of mappings, each with a tool_call_id and its output.")
         check_params(output, ToolOutput)
     target = f"{run_path(thread_id, run_id)}/submit_tool_outputs"
     return target, {"tool_outputs": tool_outputs}

@@ -262,6 +262,16 @@ async def test_tool_outputs_are_checked_one_by_one(session, emulator):
     assert emulator.requests == []
 
 
+@pytest.mark.parametrize("outputs", [{"tool_call_id": "c", "output": "x"}, [None], [("tool_call_id", "c")], "x"])
+async def test_tool_outputs_that_are_no_list_of_mappings(session, emulator, outputs):
+    """One output alone is none either; nothing is sent."""
+    with pytest.raises(TypeError, match="tool_outputs must be a list of mappings"):
+        await session.runs.submit_tool_outputs("thread_1", "run_1", tool_outputs=outputs)
+    with pytest.raises(TypeError, match="tool_outputs must be a list of mappings"):
+        session.runs.stream_tool_outputs("thread_1", "run_1", tool_outputs=outputs)
+    assert emulator.requests == []
+
+
 async def test_tool_outputs_of_a_generator(server, scripted_session):
     """They are sent as they come, once."""
     run = {"id": "run_1", "object": "thread.run", "thread_id": "thread_1", "status": "queued"}
