@@ -1,7 +1,8 @@
 """What callers pass, held against the API's documented limits before anything is sent."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from sys import float_info
+from typing import Any, Literal, TypeGuard
 
 Order = Literal["asc", "desc"]
 
@@ -10,6 +11,16 @@ REQUEST_KEY = "request_key"
 
 _MAX_TOOLS = 20
 _MAX_METADATA_PAIRS, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
+
+
+def is_whole(value: object, least: int) -> TypeGuard[int]:
+    """Whether *value* is a whole number from *least* on; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether *value* is a finite number from 0 on; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= float_info.max
 
 
 def check_params(params: Mapping[str, Any], kind: Any) -> None:
@@ -59,14 +70,14 @@ def include_query(include: object) -> list[tuple[str, str]]:
 
 def check_limit(value: object) -> int:
     """Return *value* if it is a page size the API takes, 1 to 100, else raise `ValueError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100:
+    if not is_whole(value, 1) or value > 100:
         raise ValueError(f"limit is the page size, from 1 to 100, not {value!r}. For a total use max_items.")
     return value
 
 
 def check_count(name: str, value: object) -> int | None:
     """Return *value* if it is None or a whole number from 0 on, else raise `ValueError` naming *name*."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+    if value is not None and not is_whole(value, 0):
         raise ValueError(f"{name} must be a whole number from 0 on, or None, not {value!r}.")
     return value
 

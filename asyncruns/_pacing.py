@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from sys import float_info
 
 import attrs
 
+from asyncruns._arguments import is_number, is_whole
 from asyncruns.errors import NO_HELP_IN_WAITING, AsyncRunsError, ConfigurationError
 
 MAX_RETRY_AFTER = 366 * 86_400.0
@@ -39,11 +39,10 @@ class RetryPolicy:
     repeat_ambiguous: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+        if not is_whole(self.max_attempts, 1):
             raise ConfigurationError("retry.max_attempts must be a whole number from 1 on.")
         for name in ("initial_backoff", "max_backoff"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value <= float_info.max:
+            if not is_number(getattr(self, name)):
                 raise ConfigurationError(f"retry.{name} must be a number of seconds from 0 on.")
 
 

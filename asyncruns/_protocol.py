@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from sys import float_info
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ import msgspec
 from yarl import URL
 
 from asyncruns import errors
+from asyncruns._arguments import is_number
 from asyncruns._codec import decode_plain
 from asyncruns._pacing import parse_retry_after
 from asyncruns.errors import (
@@ -100,7 +100,7 @@ def check_cursor(name: str, value: object) -> str | None:
 
 def check_seconds(name: str, value: object) -> float:
     """Return *value* if it is a positive, finite number of seconds, else raise `ValueError` naming *name*."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= float_info.max:
+    if not is_number(value) or value == 0:
         raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}.")
     return float(value)
 

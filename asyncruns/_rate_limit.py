@@ -3,8 +3,8 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from sys import float_info
 
+from asyncruns._arguments import is_number
 from asyncruns._pacing import parse_retry_after
 from asyncruns.errors import ConfigurationError
 
@@ -41,7 +41,7 @@ class RateLimit:
     """
 
     def __init__(self, requests_per_minute: float | None = None) -> None:
-        if requests_per_minute is not None and not _is_positive(requests_per_minute):
+        if requests_per_minute is not None and (not is_number(requests_per_minute) or requests_per_minute == 0):
             raise ConfigurationError("requests_per_minute must be a number above 0, or None.")
         self._smallest_gap = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
         self._gap = self._smallest_gap
@@ -140,7 +140,3 @@ def parse_reset(text: str) -> float | None:
         return None
     hours, minutes, seconds, millis = (float(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds + millis / 1000
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= float_info.max

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
+from asyncruns._arguments import is_whole
 from asyncruns._credentials import Credentials, TokenProvider
 from asyncruns._messages import Messages
 from asyncruns._pacing import RetryPolicy
@@ -285,7 +286,7 @@ def _check_kind(name: str, value: object, kind: type) -> None:
 
 
 def _check_positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, 1):
         raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}.")
     return value
 

@@ -55,7 +55,7 @@ class TestRetryPolicy:
             RetryPolicy(max_attempts=value)
 
     @pytest.mark.parametrize("name", ["initial_backoff", "max_backoff"])
-    @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan, 10**400, "1", None])
+    @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan, 10**400, True, "1", None])
     def test_refuses_backoff_that_is_no_duration(self, name, value):
         """A backoff is a finite number of seconds from 0 on."""
         with pytest.raises(ConfigurationError, match=name):
