@@ -18,6 +18,7 @@ import msgspec
 from cattrs.preconf.json import make_converter
 
 from asyncruns import ConfigurationError, FunctionTool, RequiredToolCall, Run, ToolOutput
+from asyncruns._arguments import is_number, is_whole
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Toolbox:
 
     Raises:
         ConfigurationError: A name is not 1 to 64 letters, digits, `_` and `-`, or is given twice, a parameter cannot
-            be described or read, a limit is not above 0, or *observe* is a coroutine function.
+            be described or read, a limit is no number above 0, or *observe* is no plain function.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Toolbox:
         max_concurrency: int = 8,
         observe: Callable[[ToolReport], None] | None = None,
     ) -> None:
-        if callable(functions):
+        if callable(functions) or not isinstance(functions, Iterable):
             raise ConfigurationError("Toolbox takes a list of functions: write Toolbox([...]).")
         self._tools: dict[str, _Tool] = {}
         for function in functions:
@@ -90,9 +91,11 @@ class Toolbox:
             if tool.name in self._tools:
                 raise ConfigurationError(f"Two tools are named {tool.name!r}.")
             self._tools[tool.name] = tool
-        if not (timeout > 0 and max_concurrency > 0):
-            raise ConfigurationError("timeout and max_concurrency must be above 0.")
-        if inspect.iscoroutinefunction(observe):
+        if not is_number(timeout) or timeout == 0:
+            raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
+        if not is_whole(max_concurrency, 1):
+            raise ConfigurationError(f"max_concurrency must be a whole number above 0, not {max_concurrency!r}.")
+        if observe is not None and (not callable(observe) or inspect.iscoroutinefunction(observe)):
             raise ConfigurationError("observe must be a plain function, since nothing awaits it.")
         self._timeout = timeout
         self._free = asyncio.Semaphore(max_concurrency)
@@ -280,11 +283,11 @@ def _ended(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
 def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Return the function's parameters: name -> (annotation, default)."""
     try:
-        hints = get_type_hints(function)
+        hints, signature = get_type_hints(function), inspect.signature(function)
     except Exception as error:
-        raise ConfigurationError(f"The annotations of {function!r} cannot be read: {error}") from None
+        raise ConfigurationError(f"The parameters of {function!r} cannot be read: {error}") from None
     parameters = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigurationError(f"A tool takes its parameters by name; {name!r} of {function!r} is not such.")
         parameters[name] = hints.get(name, Any), parameter.default

@@ -277,13 +277,24 @@ def test_names():
     assert Toolbox([]).tools == ()
 
 
-def test_a_function_alone():
-    """The message says what to write."""
+@pytest.mark.parametrize("functions", [plain, int, 5, None])
+def test_a_function_alone(functions):
+    """The message says what to write, as for what is no function."""
     with pytest.raises(ConfigurationError, match=r"write Toolbox\(\[\.\.\.\]\)"):
-        Toolbox(plain)
+        Toolbox(functions)
 
 
-@pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": -1}, {"max_concurrency": 0}])
+def test_a_function_whose_parameters_nobody_knows():
+    """Python itself cannot tell those of some built-in classes."""
+    with pytest.raises(ConfigurationError, match="of <class 'int'>"):
+        Toolbox([int])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": value} for value in (0, -1, None, "5", True)]
+    + [{"max_concurrency": value} for value in (0, 2.5, True, None, "5")],
+)
 def test_limits_that_are_none(options):
     """A toolbox in which nothing could ever run is refused."""
     with pytest.raises(ConfigurationError, match="above 0"):
@@ -296,8 +307,9 @@ def test_observer_that_nobody_would_await():
     async def observe(report):
         raise AssertionError
 
-    with pytest.raises(ConfigurationError, match="observe must be a plain function"):
-        Toolbox([], observe=observe)
+    for other in (observe, 5):
+        with pytest.raises(ConfigurationError, match="observe must be a plain function"):
+            Toolbox([], observe=other)
 
 
 def call(name, arguments="{}", id="call_1"):
