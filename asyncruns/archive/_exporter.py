@@ -14,6 +14,7 @@ from asyncruns import (
     ArchiveError,
     AsyncCursorPager,
     AsyncRunsError,
+    ConfigurationError,
     Session,
 )
 from asyncruns._slices import RawItem, read_item
@@ -70,7 +71,7 @@ class _Thread:
 
 
 class Exporter:
-    """Brings the histories of threads into an archive; run it once, again and again with a new one.
+    """Brings the histories of threads into an archive. It is run once; make a new one for each time.
 
     Args:
         session: An open session. A rate limit is its own: `Session(rate_limit=...)`.
@@ -92,6 +93,7 @@ class Exporter:
         self._turns = Turns(self._options.concurrency, self._next_beginning)
         self._fresh: deque[KnownThread] = deque()
         self._last_fresh: int | None = 0
+        self._is_begun = False
         self._unnoted: Asked | None = None  # What steps are to include, until that is written down.
         self._writer: Writer
 
@@ -110,9 +112,13 @@ class Exporter:
             ArchiveError: It cannot be written, or was begun with another list of threads, or none was given and the
                 server lists none.
             AsyncRunsError: The server cannot be asked at all: no connection, a wrong key, no quota left.
+            ConfigurationError: It was run before, or the session is not open.
             TypeError: The threads are not strings, or are one string.
         """
         check_several("thread_ids", thread_ids)
+        if self._is_begun:
+            raise ConfigurationError("An Exporter is run once: make a new one.")
+        self._is_begun = True
         async with Writer(self._path) as self._writer:
             options = self._options
             try:

@@ -8,7 +8,7 @@ import attrs
 from asyncruns import ConfigurationError, MessageCreationStepDetails, Run, RunStatus, RunStep, ToolCallsStepDetails
 from asyncruns import __version__ as version
 from asyncruns._codec import decode
-from asyncruns.archive._archive import Archive
+from asyncruns.archive._archive import Archive, check_archive
 from asyncruns.archive._figures import moment
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def emit_spans(
         ConfigurationError: The package opentelemetry-api is not installed.
         ArchiveCorrupt: The archive is damaged; spans were made of what comes before.
         ProtocolError: Something archived is no run or step; spans were made of what comes before.
+        TypeError: *archive* is none.
     """
+    check_archive(archive)
     make = _maker(tracer_provider)
     flush = getattr(tracer_provider, "force_flush", lambda: True)
     count = flushed = 0

@@ -289,6 +289,16 @@ async def test_session_that_is_not_open_is_no_fault_of_the_threads(small: Filled
         assert archive.verified_at is None
 
 
+async def test_exporter_is_run_once(small: Filled, path: Path) -> None:
+    """A second run would find nothing to do and tell the figures of the first, so it is refused."""
+    exporter = Exporter(small.session, path)
+    await exporter.run(small.threads)
+    sent = small.emulator.request_count
+    with pytest.raises(ConfigurationError, match="is run once: make a new one"):
+        await exporter.run(small.threads)
+    assert small.emulator.request_count == sent
+
+
 async def test_wrong_key_stops_the_export(small: Filled, path: Path, open_session: Any) -> None:
     """A refused key is not held against each thread: the export ends with the error."""
     session = await open_session(Session("sk-wrong", small.emulator.base_url))
