@@ -164,19 +164,20 @@ def _coverage(archive: Archive, figures: Figures) -> str:
 
 
 def _verification(figures: Figures) -> str:
-    if figures.verified_at is None:
+    if figures.verified_at is None and not figures.verified:
         return note("Not verified against the server yet; asyncruns verify does that.")
+    last = "not all yet" if figures.verified_at is None else f"last on {day_of(figures.verified_at)}"
     parts = [
         ("as on the server", figures.verified - figures.deviating, "s-completed"),
         ("different or not found", figures.deviating, "s-failed"),
         ("not verified", figures.threads.total() - figures.verified, "s-cancelled"),
     ]
     counted = [part for part in parts if part[1]]
-    shown = bars(f"Threads verified, last on {day_of(figures.verified_at)}", counted, figures.threads.total())
+    shown = bars(f"Threads verified, {last}", counted, figures.threads.total())
     if figures.deviations:
         rows = [[f"<code>{text(record.id)}</code>", text(record.verified or "")] for record in figures.deviations]
         shown += table(
-            _first_of("Different or not found", rows, figures.deviating), ["thread", "what"], rows, kind="stack"
+            _first_of("Different or not found then", rows, figures.deviating), ["thread", "what"], rows, kind="stack"
         )
     return shown
 
@@ -335,7 +336,8 @@ def _waterfalls(archive: Archive, figures: Figures, wanted: Sequence[str]) -> st
     )
     left = figures.runs - len(chosen)
     told = "The slowest, the costliest and the last runs." if left > 0 else "Every run."
-    more = f" For one of the other {left:,}: asyncruns report --run ID." if left > 0 else ""
+    name = archive.path.name
+    more = f" For one of the other {left:,}: asyncruns report {name} report.html --run ID." if left > 0 else ""
     return (
         note(told + more)
         + f'<ul class="legend">{legend}</ul>'

@@ -353,6 +353,17 @@ def test_long_lists_say_what_they_leave_out(path: Path, tmp_path: Path) -> None:
     assert "2 missing, 1 different" in reader.text
 
 
+def test_verification_that_was_interrupted_is_shown(path: Path, tmp_path: Path) -> None:
+    """What it found so far is there, without a day, for it has not come to its end."""
+    archive_of(path, [run(1)]).close()
+    with Store(path) as store:
+        store.apply([VerifiedWrite(id="thread_1", findings="1 missing")])
+    _, reader = page_of(Archive.open(path), tmp_path / "report.html")
+    assert "Not verified against the server yet" not in reader.text
+    assert "Threads verified, not all yet" in reader.text
+    assert "1 missing" in reader.text
+
+
 def test_error_without_words_has_no_example(path: Path, tmp_path: Path) -> None:
     """A code that comes without a message is counted, and no empty row stands for what the server said."""
     short = {"status": "incomplete", "incomplete_details": {"reason": "max_prompt_tokens"}}
