@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MARK = "\ufeff"  # Some editors begin a file in UTF-8 with it, and so does what they hand on.
-_ENDINGS = (".txt", ".csv", ".json", ".jsonl")
 _AT_ONCE, _MOST_WAITING = 1000, 10
 _ASKED_FOR = {"messages": "--messages", "threads": "--with-threads"}
 
@@ -56,8 +55,10 @@ def _is_list(word: str, path: str) -> bool:
         raise asyncruns.ConfigurationError(f"{word} is the archive itself, and no list of thread ids.")
     if word == "-" or os.path.exists(word):
         return True
-    if os.sep in word or word.endswith(_ENDINGS):
-        raise asyncruns.ConfigurationError(f"There is no file {word}, and no id looks like that.")
+    if not word or os.sep in word or "." in word:
+        raise asyncruns.ConfigurationError(
+            f"There is no file {word or repr(word)}, and no id looks like that: put one thread id a line into a file."
+        )
     return False
 
 
@@ -196,7 +197,8 @@ async def verify(
     if as_json:
         _output.write_json({"event": "verified", **attrs.asdict(findings)})
     else:
-        print(f"{_counted(findings.threads, 'thread')} walked again, {_counted(findings.items, 'item')} compared.")
+        told = f"{_counted(findings.threads, 'thread')} walked again, {_counted(findings.items, 'item')} compared"
+        print(f"{told}; nothing is missing or different." if findings.ok else f"{told}.")
         if findings.gone:
             print(f"In the archive and not on the server any more: {_counted(findings.gone, 'item')}.")
     if not findings.ok:
@@ -287,7 +289,8 @@ def _say_export(progress: "archive.Progress", seconds: float, path: str, *, as_j
         parts.append(_counted(progress.messages, "message"))
     told = (
         f"{progress.threads_done:,} of {progress.threads:,} threads complete: {', '.join(parts)} brought in "
-        f"{span(timedelta(seconds=seconds))}.\nLook at it: asyncruns report {shlex.quote(path)} report.html"
+        f"{span(timedelta(seconds=seconds))}.\n"
+        f"Look at it: {_output.program()} report {shlex.quote(path)} report.html"
     )
     _say({"event": "exported", "seconds": round(seconds, 3), **plain(progress)}, told, as_json=as_json)
 

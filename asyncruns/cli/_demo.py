@@ -40,13 +40,14 @@ asyncio.run(main())
 """
 
 _NEXT = """\
-asyncruns convert {archive} runs.jsonl
-                            the same runs for other tools, one a line
-asyncruns export runs.db --threads ids.txt
-                            an archive of your own server's threads
-asyncruns emulate --fill 40
-                            the same server, for your own code and tests
-asyncruns --help            all commands; each has a --help of its own
+{program} convert {archive} runs.jsonl
+    the same runs for other tools, one a line
+{program} export runs.db --threads ids.txt
+    an archive of your own server's threads, with one id a line in ids.txt
+{program} emulate --fill 40
+    the same server, for your own code and tests
+{program} --help
+    all commands; each has a --help of its own
 """
 
 
@@ -262,21 +263,20 @@ def _print_report(tally: Tally, seconds: float, requests: int, kept: Kept) -> No
     console.print(
         f"\n{runs:,} runs and {steps:,} steps in {seconds:.1f} s and {requests:,} requests: "
         f"{runs / seconds:,.0f} runs and {steps / seconds:,.0f} steps per second, "
-        f"{_READERS} threads at a time.\n"
+        f"{_READERS} of the threads side by side.\n"
     )
     _print_kept(console, kept)
     console.print("The same in Python, one thread after the other:\n", style="bold")
     console.print(EXAMPLE, soft_wrap=True)
     console.print("To go on:\n", style="bold")
     archive = shlex.quote(str(kept.archive))
-    console.print(_NEXT.format(archive=archive), soft_wrap=True, end="")
+    console.print(_NEXT.format(archive=archive, program=_output.program()), soft_wrap=True, end="")
 
 
 def _print_kept(console: Console, kept: Kept) -> None:
     console.print(
         f"All of it is now in an archive, exactly as it was sent, with the messages: exported in {kept.seconds:.1f} s, "
-        f"and {kept.verified:,} objects held against the server once more, {kept.deviating} of them missing or "
-        "different.\n"
+        f"and checked against the server: {kept.verified:,} objects, {kept.deviating} of them missing or different.\n"
     )
     console.print(f"  archive     {kept.archive}\n  to look at  {kept.report}\n", soft_wrap=True)
 

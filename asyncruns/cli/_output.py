@@ -2,10 +2,13 @@
 
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from os import PathLike
+from pathlib import Path
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -51,6 +54,14 @@ def write_json_bytes(data: bytes) -> None:
 
 def _json_escape(char: str) -> str:
     return re.sub("(....)", r"\\u\1", char.encode("utf-16-be").hex())
+
+
+def program() -> str:
+    """Return what a person types to run this program: its name where the shell finds it, else how it was started."""
+    started = sys.argv[0]
+    if shutil.which("asyncruns"):
+        return "asyncruns"
+    return shlex.quote(started) if Path(started).name == "asyncruns" else f"{shlex.quote(sys.executable)} -m asyncruns"
 
 
 def name_of_file(path: str | PathLike[str]) -> str:

@@ -19,7 +19,7 @@ import pytest
 from asyncruns import RateLimit, Session
 from asyncruns.archive import Options
 from asyncruns.archive._store import Store
-from asyncruns.cli import _archive, _export_view
+from asyncruns.cli import _archive, _export_view, _output
 from asyncruns.cli._archive import Terminated
 from asyncruns.emulator import Emulator
 
@@ -45,6 +45,7 @@ async def test_from_the_server_to_a_page(cli: RunCommand, emulator: Emulator, id
     assert (done["event"], done["threads_done"], done["runs"]) == ("exported", 2, 0)
     outcome = await cli("verify", archive, on=emulator)
     assert (outcome.code, outcome.lines[0][:22]) == (0, "2 threads walked again")
+    assert outcome.lines[0].endswith("compared; nothing is missing or different.")
     assert json.loads((await cli("verify", archive, "--json", on=emulator)).out)["missing"] == []
     outcome = await cli("convert", archive, str(tmp_path / "runs.jsonl"))
     assert (outcome.code, outcome.out[:15]) == (0, "10 rows written")
@@ -68,7 +69,7 @@ async def test_next_command_can_be_pasted(cli: RunCommand, emulator: Emulator, i
     archive = tmp_path / "my runs #1 & 'more'.db"
     outcome = await cli("export", str(archive), "--threads", str(ids), on=emulator)
     words = shlex.split(outcome.lines[-1].partition(": ")[2], comments=True)
-    assert words == ["asyncruns", "report", str(archive), "report.html"]
+    assert words == [*shlex.split(_output.program()), "report", str(archive), "report.html"]
 
 
 async def test_conversion_of_a_part_says_so(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ async def test_thread_that_cannot_be_verified_is_told_with_its_reason(
     (thread,) = emulator.fill(threads=1, runs_per_thread=1)
     await cli("export", archive, "--threads", thread, "--no-steps", on=emulator)
     outcome = await cli("verify", archive, "--no-steps", on=emulator)
-    assert outcome.out == "1 thread walked again, 1 item compared.\n"
+    assert outcome.out == "1 thread walked again, 1 item compared; nothing is missing or different.\n"
     kept = emulator._store.threads.get(thread)
     assert kept is not None
     emulator._store.threads.remove(kept)
@@ -274,15 +275,15 @@ async def test_archive_that_is_made_meanwhile_is_no_list(
     [thread] = emulator.fill(threads=1, runs_per_thread=1)
     (tmp_path / "ids").write_text(f"{thread}\n" * 20_000)
     monkeypatch.chdir(tmp_path)
-    outcome = await cli("export", "a.db", "--threads", "ids", "--threads", "a.db", on=emulator)
-    assert (outcome.code, "1 of 2 threads could not be brought; the first is a.db" in outcome.err) == (1, True)
+    outcome = await cli("export", "runs", "--threads", "ids", "--threads", "runs", on=emulator)
+    assert (outcome.code, "1 of 2 threads could not be brought; the first is runs" in outcome.err) == (1, True)
 
 
 async def test_misspelt_list_beside_us_is_no_id(cli: RunCommand, emulator: Emulator, tmp_path: Path) -> None:
-    """A name with a file's ending is no id, though its letters would be allowed in one; what is no text is none."""
-    for word in ("idz.txt", "ids.csv"):
+    """A name with a dot is no id, though its letters would be allowed in one; nothing and what is no text are none."""
+    for word, told in (("idz.txt", "idz.txt"), ("ids.lst", "ids.lst"), ("", "''")):
         outcome = await cli("export", str(tmp_path / "a.db"), "--threads", word, on=emulator)
-        assert (outcome.code, outcome.err[:35]) == (2, f"asyncruns: There is no file {word}")
+        assert (outcome.code, outcome.err.partition(",")[0]) == (2, f"asyncruns: There is no file {told}")
     outcome = await cli("export", str(tmp_path / "a.db"), "--threads", "thread_\udcff", on=emulator)
     assert outcome.code == 2
     assert emulator.request_count == 0

@@ -31,8 +31,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_demo, "THREADS", 4)
 
 
-async def test_reads_everything(cli) -> None:
+async def test_reads_everything(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo reads every run and step, prints a table by status and how to go on, and shows no progress on a pipe."""
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/asyncruns")
     ended = await cli("demo")
     table = ended.out.split("\n\n")[1].split("\n")
     rows = [line.replace(" m ", "m").replace(" s ", "s ").split() for line in table[1:]]
@@ -59,7 +60,7 @@ async def test_ends_with_an_archive_and_its_page(cli, few: None, temporary: Path
     assert (runs, threads) == (200, 4)
     held = 200 + steps + messages + threads
     told = " ".join(ended.out.split())
-    assert f"{held:,} objects held against the server once more, 0 of them missing or" in told
+    assert f"checked against the server: {held:,} objects, 0 of them missing or different." in told
     assert "<h1>200 runs of 4 threads</h1>" in (folder / "report.html").read_text()
 
 

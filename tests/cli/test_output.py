@@ -1,6 +1,7 @@
 """How figures and text look, and what a terminal is spared."""
 
 import json
+import sys
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,22 @@ from asyncruns.cli import _output
 def test_span(seconds: float | None, shown: str | None) -> None:
     """A duration is shown to the precision that it matters in."""
     assert _output.span(None if seconds is None else timedelta(seconds=seconds)) == shown
+
+
+@pytest.mark.parametrize(
+    ("started", "found", "told"),
+    [
+        ("/elsewhere/asyncruns", "/elsewhere/asyncruns", "asyncruns"),
+        (".venv/bin/asyncruns", None, ".venv/bin/asyncruns"),
+        ("my env/bin/asyncruns", None, "'my env/bin/asyncruns'"),
+        ("/lib/asyncruns/__main__.py", None, f"{sys.executable} -m asyncruns"),
+    ],
+)
+def test_program(started: str, found: str | None, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What people are told to type is what the shell finds, or what they typed themselves."""
+    monkeypatch.setattr(sys, "argv", [started])
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    assert _output.program() == told
 
 
 @pytest.mark.parametrize(
