@@ -290,7 +290,7 @@ class Runs(Resource):
             run_id: The run.
             timeout: Seconds to wait in all.
             poll_interval: Seconds between two reads. None: what the server's `openai-poll-after-ms` says, else from
-                half a second on, growing by half each time up to ten seconds.
+                half a second on, growing by half each time up to ten seconds, with up to a tenth added at random.
             cancel_on_timeout: Also ask the server to cancel the run when the time is up; that call has the
                 session's own timeout, and if it fails the run may go on.
 
