@@ -7,7 +7,7 @@ import attrs
 
 from asyncruns._cutoff import Cutoff
 from asyncruns._once import REFUSALS, Change, is_ambiguous
-from asyncruns._run_states import is_past, rests
+from asyncruns._run_states import is_past, says_why_it_rests
 from asyncruns._stream import RunStream
 from asyncruns._waiting import Deadline, Waiter
 from asyncruns.errors import (
@@ -55,7 +55,7 @@ class Driver:
             WaitTimeout: The time is up.
             BadRequestError, ConflictError: The server refused the outputs, and the run still waits for them.
         """
-        run = await self.waiter.rest(self.deadline, rests)
+        run = await self.waiter.rest(self.deadline, says_why_it_rests)
         while calls := run.tool_calls:
             try:
                 with Cutoff(self.deadline.when) as cutoff:

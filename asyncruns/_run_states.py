@@ -21,12 +21,14 @@ def is_stopping(run: Run) -> bool:
     return run.is_terminal or run.status == RunStatus.CANCELLING
 
 
-def is_past(calls: tuple[RequiredToolCall, ...]) -> Callable[[Run], bool]:
-    """Return the test whether a run rests beyond *calls*: a read may lag behind the outputs it was given.
+def says_why_it_rests(run: Run) -> bool:
+    """Whether the run is terminal, or shows what it waits for; some servers take that away before the status."""
+    return run.is_terminal or (rests(run) and run.required_action is not None)
 
-    Some servers take the action away before they say that the run goes on.
-    """
-    return lambda run: run.is_terminal or (rests(run) and run.required_action is not None and run.tool_calls != calls)
+
+def is_past(calls: tuple[RequiredToolCall, ...]) -> Callable[[Run], bool]:
+    """Return the test whether a run rests beyond *calls*: a read may lag behind the outputs it was given."""
+    return lambda run: says_why_it_rests(run) and run.tool_calls != calls
 
 
 def has_taken(tool_outputs: Sequence[ToolOutput]) -> Callable[[Run], bool]:

@@ -281,6 +281,15 @@ async def test_an_action_that_is_gone_before_the_status(server, drive):
     assert paths(server) == "RSRR"
 
 
+async def test_an_action_that_another_worker_has_just_answered(server, drive, town):
+    """So it is for who begins to drive it then."""
+    for answer in (plain("requires_action"), plain("in_progress"), DONE):
+        server.reply(answer)
+    assert (await drive()).status == "completed"
+    assert paths(server) == "RRR"
+    assert town.asked == []
+
+
 async def test_another_call_of_the_same_id(server, drive, town):
     """Where an answer is lost and each round's calls are numbered anew, no output goes to the next round's call."""
     other = {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"place": "y"}'}}
@@ -524,9 +533,9 @@ async def test_a_submission_that_hangs(emulator, open_session, session, run, tow
     with pytest.raises(WaitTimeout):
         await session.runs.drive(run.thread_id, run.id, Slowing(), timeout=0.3, on_event=on_event)
     emulator.delay = 0
-    quick = await open_session(emulator, timeout=0.1)
+    quick = await open_session(emulator, timeout=0.2)
     with pytest.raises(WaitTimeout):
-        await quick.runs.drive(run.thread_id, run.id, Slowing(), timeout=0.4, on_event=on_event)
+        await quick.runs.drive(run.thread_id, run.id, Slowing(), timeout=0.5, on_event=on_event)
 
 
 async def test_settings_that_are_none(scripted_session, server, town):
