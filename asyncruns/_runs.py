@@ -18,7 +18,7 @@ from asyncruns._run_states import has_taken, is_stopping, is_terminal, rests
 from asyncruns._snapshots import Subject
 from asyncruns._stream import OnInterrupt, RunStream
 from asyncruns._waiting import Deadline, Waited, as_they_rest
-from asyncruns.errors import AsyncRunsError, BadRequestError, WaitTimeout
+from asyncruns.errors import AsyncRunsError, BadRequestError, WaitTimeout, escape_server_text
 from asyncruns.models import Run, StreamEvent
 from asyncruns.params import ListParams, RunCreateParams, RunModifyParams, ToolOutput
 
@@ -87,11 +87,17 @@ class Runs(Resource):
         )
         run = await creation.carry_out(deadline)
         if request_key is not None and not _has_key(run, request_key):
-            logger.warning("Run %s does not show its request_key; this server may not keep metadata.", run.id)
+            logger.warning(
+                "Run %s does not show its request_key; this server may not keep metadata.", escape_server_text(run.id)
+            )
         return run
 
     async def find(self, thread_id: str, *, request_key: str, timeout: float | None = None) -> Run | None:
-        """Return the run that was created with *request_key*, or None; the thread's newest 100 runs are searched."""
+        """Return the run that was created with *request_key*, or None; the thread's newest 100 runs are searched.
+
+        Raises:
+            ValueError: No run can have such a key.
+        """
         return await self._found(thread_id, check_request_key(request_key), timeout)
 
     async def _found(self, thread_id: str, request_key: str, timeout: float | None, by: float = inf) -> Run | None:

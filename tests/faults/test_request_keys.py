@@ -150,9 +150,9 @@ async def test_row_11_active_run_of_another(bench: Bench) -> None:
 async def test_a_server_that_keeps_no_metadata(bench: Bench, caplog: pytest.LogCaptureFixture, keeps: bool) -> None:
     """There a key finds nothing, and a job that comes twice has two runs: that is logged, and only there."""
     caplog.set_level(logging.WARNING, "asyncruns")
-    made = run("run_7", metadata={"request_key": "job-7"} if keeps else {})
+    made = run("run_7\nforged", metadata={"request_key": "job-7"} if keeps else {})
     async with bench.serve(answer(page([])), answer(made)) as (_, session):
-        assert (await create(session)).id == "run_7"
+        assert (await create(session)).id == "run_7\nforged"
     assert [record.getMessage().split(";")[0] for record in caplog.records] == (
-        [] if keeps else ["Run run_7 does not show its request_key"]
+        [] if keeps else ["Run run_7\\x0aforged does not show its request_key"]
     )
