@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -65,8 +66,9 @@ class Toolbox:
 
     Args:
         functions: The functions, each with a name of its own.
-        timeout: Seconds for one call.
-        max_concurrency: Calls under way at the same time, over all runs that use this toolbox.
+        timeout: Seconds for one call; `math.inf` for no limit.
+        max_concurrency: Calls under way at the same time, over all runs that use this toolbox. A plain function that
+            goes on with nobody waiting counts until it returns, or its time is up; from then on it is a thread more.
         observe: Called, and not awaited, after each call with a `ToolReport`. What it raises is not caught, and ends
             the drive.
 
@@ -91,7 +93,7 @@ class Toolbox:
             if tool.name in self._tools:
                 raise ConfigurationError(f"Two tools are named {tool.name!r}.")
             self._tools[tool.name] = tool
-        if not is_number(timeout) or timeout == 0:
+        if timeout != inf and (not is_number(timeout) or timeout == 0):
             raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
         if not is_whole(max_concurrency, 1):
             raise ConfigurationError(f"max_concurrency must be a whole number above 0, not {max_concurrency!r}.")

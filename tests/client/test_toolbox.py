@@ -601,11 +601,10 @@ class TestLimits:
             met.wait()
             go.wait(5)
 
-        toolbox = Toolbox([hang], max_concurrency=most, timeout=0.5)
+        toolbox = Toolbox([hang], max_concurrency=most, timeout=0.1)
         outputs = await answer(toolbox, *(call("hang", id=str(number)) for number in range(most)))
-        assert set(outputs) == {'{"error":"The tool did not answer in 0.5 seconds."}'}
+        assert set(outputs) == {'{"error":"The tool did not answer in 0.1 seconds."}'}
         assert await asyncio.to_thread(hanging.wait, 5)
-        assert not go.is_set()
         go.set()
 
 
