@@ -118,8 +118,8 @@ class Exporter:
         check_several("thread_ids", thread_ids)
         if self._is_begun:
             raise ConfigurationError("An Exporter is run once: make a new one.")
-        self._is_begun = True
         async with Writer(self._path) as self._writer:
+            self._is_begun = True
             options = self._options
             try:
                 self.progress.threads = await stage(

@@ -290,8 +290,13 @@ async def test_session_that_is_not_open_is_no_fault_of_the_threads(small: Filled
 
 
 async def test_exporter_is_run_once(small: Filled, path: Path) -> None:
-    """A second run would find nothing to do and tell the figures of the first, so it is refused."""
+    """A second run would find nothing to do and tell the figures of the first, so it is refused.
+
+    One that could not begin does not count.
+    """
     exporter = Exporter(small.session, path)
+    with Store(path), pytest.raises(ArchiveLocked):
+        await exporter.run(small.threads)
     await exporter.run(small.threads)
     sent = small.emulator.request_count
     with pytest.raises(ConfigurationError, match="is run once: make a new one"):
