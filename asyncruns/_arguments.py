@@ -62,8 +62,8 @@ def include_query(include: object) -> list[tuple[str, str]]:
     """Return the query that asks for what *include* names; raise `TypeError` unless it is None or several strings."""
     if include is None:
         return []
-    names: list[Any] = list(include) if isinstance(include, Iterable) else [include]
-    if isinstance(include, str) or not all(isinstance(name, str) for name in names):
+    names = None if isinstance(include, str) or not isinstance(include, Iterable) else list(include)
+    if names is None or not all(isinstance(name, str) for name in names):
         raise TypeError("include must be a list of strings: write include=[...].")
     return [("include[]", name) for name in names]
 

@@ -54,8 +54,9 @@ class Archive:
     """An archive open for reading, also while an export fills it; make one with `open`, best in a `with` block.
 
     Every row is held against its checksum as it is read. Reading goes on where damage allows it and raises
-    `ArchiveCorrupt` where it does not. What a server sent in another shape than the published one raises `SchemaError`
-    where it is to become an object; the same iterator then gives the next.
+    `ArchiveCorrupt` where it does not. Where nobody may write beside the file, it can only be read while nobody fills
+    it: `ArchiveLocked` says that somebody did meanwhile. What a server sent in another shape than the published one
+    raises `SchemaError` where it is to become an object; the same iterator then gives the next.
     """
 
     def __init__(self, path: Path, db: sqlite3.Connection, check_same: Callable[[], None]) -> None:
@@ -75,6 +76,7 @@ class Archive:
 
         Raises:
             ArchiveCorrupt: It is no archive, is of another version, or is damaged.
+            ArchiveLocked: It was filled meanwhile; see above.
             ArchiveError: It does not exist or cannot be opened.
         """
         where = Path(path)

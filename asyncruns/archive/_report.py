@@ -1,5 +1,6 @@
 """One page that shows an archive: it needs no network, no script and no other file."""
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -336,7 +337,7 @@ def _waterfalls(archive: Archive, figures: Figures, wanted: Sequence[str]) -> st
     )
     left = figures.runs - len(chosen)
     told = "The slowest, the costliest and the last runs." if left > 0 else "Every run."
-    name = archive.path.name
+    name = shlex.quote(archive.path.name)
     more = f" For one of the other {left:,}: asyncruns report {name} report.html --run ID." if left > 0 else ""
     return (
         note(told + more)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -247,8 +247,10 @@ class Store(Lookups):
 
     def _check_place(self) -> None:
         """Refuse to go on with a file that was moved or removed: what is written would not be found again."""
-        if not (self._place.exists() and os.path.samestat(self._place.stat(), self._found)):
-            raise ArchiveError(f"{self.path} was moved, removed or replaced while it was filled.")
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._place.stat(), self._found):
+                return
+        raise ArchiveError(f"{self.path} was moved, removed or replaced while it was filled.")
 
     def _check_epoch(self) -> None:
         epoch, owner = self._filled_by()

@@ -57,7 +57,8 @@ def _is_list(word: str, path: str) -> bool:
         return True
     if not word or os.sep in word or "." in word:
         raise asyncruns.ConfigurationError(
-            f"There is no file {word or repr(word)}, and no id looks like that: put one thread id a line into a file."
+            f"There is no file {word or repr(word)}, and a word with a dot or a slash is taken for one: put one thread "
+            "id a line into it."
         )
     return False
 

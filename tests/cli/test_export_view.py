@@ -77,7 +77,7 @@ async def test_asked_pace_is_no_trouble(at: Callable[[float], None]) -> None:
 async def test_retries_are_counted() -> None:
     """Attempts that are made again are counted while the export runs, and logging is as before afterwards."""
     logger = logging.getLogger("asyncruns")
-    before = logger.level, list(logger.handlers)
+    before = logger.level, list(logger.handlers), list(logger.filters)
     view = ExportView(Progress(threads=1), RateLimit(), as_json=False)
 
     async def work() -> str:
@@ -87,7 +87,7 @@ async def test_retries_are_counted() -> None:
 
     assert await view.while_running(work()) == "done"
     assert shown(view)[1].endswith("1 retried")
-    assert (logger.level, list(logger.handlers)) == before
+    assert (logger.level, list(logger.handlers), list(logger.filters)) == before
 
 
 async def test_only_retries_are_counted(

@@ -157,7 +157,7 @@ async def test_create_and_run_with_a_key_has_one_deadline(bench: Bench) -> None:
         started = loop.time()
         create = session.threads.create_and_run(assistant_id="asst_1", request_key="job-7", timeout=0.4)
         await bench.fails(DeadlineExceeded, create)
-        assert 0.4 <= loop.time() - started <= 0.5
+        assert 0.4 <= loop.time() - started < 0.7  # It would be 0.3 and 0.4.
         assert methods(server) == "TL"
 
 
