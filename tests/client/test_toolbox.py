@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -560,6 +561,16 @@ class TestLimits:
         assert await told(slow, {}, timeout=0.02) == "The tool did not answer in 0.02 seconds."
         assert ended == ["slow"]
         assert await told(impatient, {}) == "TimeoutError: the other server was too slow"
+
+    @pytest.mark.parametrize("timeout", [math.inf, 10**6, 0.5])
+    async def test_timeout_that_is_not_reached(self, timeout):
+        """Any number of seconds above 0 is one, also one that never comes."""
+
+        async def quick():
+            await asyncio.sleep(0)
+            return "ok"
+
+        assert await answer(Toolbox([quick], timeout=timeout), call("quick")) == ["ok"]
 
     async def test_timeout_of_a_thread(self):
         """A plain function that takes too long is left to itself; its result is ignored."""
