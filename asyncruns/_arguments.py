@@ -23,6 +23,18 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= float_info.max
 
 
+def is_positive(value: object) -> TypeGuard[float]:
+    """Whether *value* is a finite number above 0; True is none."""
+    return is_number(value) and value > 0
+
+
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """Return *value* if it is a whole number from *least* on, else raise `ValueError` naming *name*."""
+    if not is_whole(value, least):
+        raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}.")
+    return value
+
+
 def check_params(params: Mapping[str, Any], kind: Any) -> None:
     """Hold keywords against the TypedDict *kind*, and what they give against the API's limits.
 

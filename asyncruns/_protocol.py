@@ -10,7 +10,7 @@ import msgspec
 from yarl import URL
 
 from asyncruns import errors
-from asyncruns._arguments import is_number
+from asyncruns._arguments import is_positive
 from asyncruns._codec import decode_plain
 from asyncruns._pacing import parse_retry_after
 from asyncruns.errors import (
@@ -100,7 +100,7 @@ def check_cursor(name: str, value: object) -> str | None:
 
 def check_seconds(name: str, value: object) -> float:
     """Return *value* if it is a positive, finite number of seconds, else raise `ValueError` naming *name*."""
-    if not is_number(value) or value == 0:
+    if not is_positive(value):
         raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}.")
     return float(value)
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
-from asyncruns._arguments import is_number
+from asyncruns._arguments import is_positive
 from asyncruns._pacing import parse_retry_after
 from asyncruns.errors import ConfigurationError
 
@@ -41,7 +41,7 @@ class RateLimit:
     """
 
     def __init__(self, requests_per_minute: float | None = None) -> None:
-        if requests_per_minute is not None and (not is_number(requests_per_minute) or requests_per_minute == 0):
+        if requests_per_minute is not None and not is_positive(requests_per_minute):
             raise ConfigurationError("requests_per_minute must be a number above 0, or None.")
         self._smallest_gap = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
         self._gap = self._smallest_gap

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from asyncruns._arguments import is_whole
+from asyncruns._arguments import check_whole
 from asyncruns._credentials import Credentials, TokenProvider
 from asyncruns._messages import Messages
 from asyncruns._pacing import RetryPolicy
@@ -140,8 +140,8 @@ class Session:
             timeout=_setting(check_seconds, "timeout", timeout),
             retry=RetryPolicy() if retry is None else retry,
             rate_limit=rate_limit,
-            max_connections=_setting(_check_positive, "max_connections", max_connections),
-            max_response_bytes=_setting(_check_positive, "max_response_bytes", max_response_bytes),
+            max_connections=_setting(check_whole, "max_connections", max_connections),
+            max_response_bytes=_setting(check_whole, "max_response_bytes", max_response_bytes),
             ssl_context=ssl_context,
             proxy=check_proxy(proxy),
             trace_configs=_traces(trace_configs),
@@ -283,12 +283,6 @@ def _traces(configs: object) -> tuple[aiohttp.TraceConfig, ...]:
 def _check_kind(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
         raise ConfigurationError(f"{name} must be of type {kind.__name__}, or None, and not {type(value).__name__}.")
-
-
-def _check_positive(name: str, value: object) -> int:
-    if not is_whole(value, 1):
-        raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}.")
-    return value
 
 
 def _setting(check: Any, name: str, value: object) -> Any:

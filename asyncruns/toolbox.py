@@ -19,7 +19,7 @@ import msgspec
 from cattrs.preconf.json import make_converter
 
 from asyncruns import ConfigurationError, FunctionTool, RequiredToolCall, Run, ToolOutput
-from asyncruns._arguments import is_number, is_whole
+from asyncruns._arguments import is_positive, is_whole
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class Toolbox:
             if tool.name in self._tools:
                 raise ConfigurationError(f"Two tools are named {tool.name!r}.")
             self._tools[tool.name] = tool
-        if timeout != inf and (not is_number(timeout) or timeout == 0):
+        if timeout != inf and not is_positive(timeout):
             raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
         if not is_whole(max_concurrency, 1):
             raise ConfigurationError(f"max_concurrency must be a whole number above 0, not {max_concurrency!r}.")

@@ -11,6 +11,7 @@ from weakref import WeakSet
 import attrs
 
 from asyncruns import ArchiveCorrupt, Message, Run, RunStep, Thread
+from asyncruns._arguments import check_whole
 from asyncruns._codec import decode
 from asyncruns.archive import _file
 from asyncruns.archive._options import check_several
@@ -142,8 +143,7 @@ class Archive:
 
     def last(self, table: Kind, count: int) -> Iterator[bytes]:
         """Yield the JSON of the items that came last, the very last first, at most *count* of them."""
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"count must be a whole number from 0 on, not {count!r}.")
+        check_whole("count", count, 0)
         _check_kind(table)
         return self._checked(table, "ORDER BY rowid DESC LIMIT ?", (count,))
 

@@ -6,6 +6,7 @@ from typing import TypedDict
 import attrs
 
 from asyncruns import Include
+from asyncruns._arguments import check_whole
 
 
 @attrs.frozen(kw_only=True)
@@ -43,13 +44,7 @@ class Options:
 
     @concurrency.validator
     def _check_concurrency(self, _: object, value: object) -> None:
-        check_concurrency(value)
-
-
-def check_concurrency(value: object) -> None:
-    """Raise `ValueError` unless *value* is how many requests there may be at a time."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"concurrency must be a whole number from 1 on, not {value!r}.")
+        check_whole("concurrency", value)
 
 
 def check_several(name: str, value: object) -> None:

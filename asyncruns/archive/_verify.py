@@ -17,7 +17,7 @@ from asyncruns import (
     AsyncRunsError,
     Session,
 )
-from asyncruns.archive._options import check_concurrency
+from asyncruns._arguments import check_whole
 from asyncruns.archive._patience import FOR_ALL, ExportStopped, Patience, first_of
 from asyncruns.archive._progress import Progress
 from asyncruns.archive._records import Asked, VerifiedWrite
@@ -82,7 +82,7 @@ async def verify(
         AsyncRunsError: The server cannot be asked at all.
         ValueError: The concurrency is no whole number from 1 on.
     """
-    check_concurrency(concurrency)
+    check_whole("concurrency", concurrency)
     where = Path(path)
     findings = Findings()
     async with Writer(where, create=False) as writer:
