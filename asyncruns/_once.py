@@ -129,10 +129,8 @@ class Change:
             unknown: How a first attempt ended that was made elsewhere and left its outcome open.
         """
         for attempt in range(_MAX_ATTEMPTS):
-            if attempt:
-                await self.sleep(min(0.5 * attempt, self.deadline.left()))
-                if self.deadline.is_over:
-                    break
+            if attempt and await self._is_over_in(0.5 * attempt):
+                break
             if attempt or unknown is None:
                 try:
                     return await self.post(self.deadline.left(2 / 3))
@@ -154,13 +152,17 @@ class Change:
         Reads may lag behind. Nothing is sent again; if no read shows the change, *lost* is raised.
         """
         for seconds in _LAGS:
-            await self.sleep(min(seconds, self.deadline.left()))
-            if self.deadline.is_over:
+            if await self._is_over_in(seconds):
                 break
             run = await self._read(unknown)
             if self.is_done(run):
                 return run
         raise lost
+
+    async def _is_over_in(self, seconds: float) -> bool:
+        """Wait for *seconds*, by the deadline, and return whether that has come."""
+        await self.sleep(min(seconds, self.deadline.left()))
+        return self.deadline.is_over
 
     def _left_open(self, error: AsyncRunsError, before: AsyncRunsError | None) -> AsyncRunsError:
         """Return what leaves the outcome open: the last *error* or the one *before*; else raise the last."""

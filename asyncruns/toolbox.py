@@ -161,10 +161,10 @@ class Toolbox:
                 error, output = caught, _error(late if scope.expired() else _told(caught))
             seconds = perf_counter() - begun
         if self._observe is not None:
-            thread_id, run_id = run.thread_id, run.id
-            self._observe(
-                ToolReport(thread_id=thread_id, run_id=run_id, call=call, output=output, error=error, seconds=seconds)
+            report = ToolReport(
+                thread_id=run.thread_id, run_id=run.id, call=call, output=output, error=error, seconds=seconds
             )
+            self._observe(report)
         return output
 
     def _tool(self, call: RequiredToolCall) -> "_Tool":

@@ -84,6 +84,7 @@ def connect_to_read(path: Path, *, check: bool) -> tuple[sqlite3.Connection, Cal
 
     Raises:
         ArchiveCorrupt: It is no archive, is of another version, or is damaged.
+        ArchiveLocked: It was changed while it was looked through.
         ArchiveError: It does not exist or cannot be opened.
     """
     with told(path):
