@@ -145,7 +145,8 @@ def _tiles(figures: Figures) -> str:
 
 def _coverage(archive: Archive, figures: Figures) -> str:
     if not figures.threads:
-        return note(f"No thread was asked for yet. To fill it: asyncruns export {archive.path.name} --threads ids.txt")
+        name = shlex.quote(archive.path.name)
+        return note(f"No thread was asked for yet. To fill it: asyncruns export {name} --threads ids.txt")
     names = {
         "done": ("complete", "s-completed"),
         "failed": ("failed", "s-failed"),

@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from html import escape
@@ -153,6 +154,17 @@ def archive_of_more(path: Path, runs: list[Any], steps: list[Any]) -> Archive:
             walk = Walk(thread_id="thread_1", kind="steps", run_id=step["run_id"], position=1)
             store.apply([PageWrite(walk=walk, items=raw_items([(step["id"], json.dumps(step).encode())]))])
     return Archive.open(path)
+
+
+def test_commands_on_the_page_can_be_pasted(tmp_path: Path) -> None:
+    """They name the archive as a shell takes it, whatever it is called."""
+    path, out = tmp_path / "my 'runs'.db", tmp_path / "report.html"
+    name = shlex.quote(path.name)
+    Store(path).close()
+    _, reader = page_of(Archive.open(path), out)
+    assert f"asyncruns export {name} --threads ids.txt" in reader.text
+    _, reader = page_of(archive_of(path, [run(number) for number in range(400)]), out)
+    assert f"asyncruns report {name} report.html --run ID" in reader.text
 
 
 def test_figures(path: Path) -> None:
